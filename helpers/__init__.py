@@ -1,0 +1,53 @@
+"""What the chapters share: a model, its risk, its minimum, its curvature, and the influence of each training point.
+
+Read the modules in the order of the book::
+
+    data -> models -> risk -> optimum -> curvature -> influence -> retraining
+
+``checks`` holds an equation against numbers, ``figures`` draws. Every function is pure: tensors in, tensors out.
+The one exception is `setup`, which a notebook calls to fix the number format, the threads and the figure style of its
+own session; importing ``helpers`` changes nothing.
+"""
+
+from helpers.checks import Agreement, CheckFailed, agreement, central_difference, differs, holds
+from helpers.curvature import NotPositiveDefinite, cholesky_solve, condition_number, hessian_vector_product, spectrum
+from helpers.data import Data, ring
+from helpers.influence import argmin, influence, predicted_change
+from helpers.models import FlatModel, flatten, mlp
+from helpers.optimum import Certificate, NotAMinimum, NotConverged, NotStationary, certify, minimise
+from helpers.risk import CROSS_ENTROPY, LOGISTIC, SQUARED_ERROR, Loss, Risk
+from helpers.session import setup
+
+__all__ = [
+    "CROSS_ENTROPY",
+    "LOGISTIC",
+    "SQUARED_ERROR",
+    "Agreement",
+    "Certificate",
+    "CheckFailed",
+    "Data",
+    "FlatModel",
+    "Loss",
+    "NotAMinimum",
+    "NotConverged",
+    "NotPositiveDefinite",
+    "NotStationary",
+    "Risk",
+    "agreement",
+    "argmin",
+    "central_difference",
+    "certify",
+    "cholesky_solve",
+    "condition_number",
+    "differs",
+    "flatten",
+    "hessian_vector_product",
+    "holds",
+    "influence",
+    "minimise",
+    "mlp",
+    "predicted_change",
+    "ring",
+    "setup",
+    "spectrum",
+]

@@ -1,0 +1,71 @@
+"""Examples ``z = (x, y)``, and the ring problem on which the book computes everything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Data:
+    """``n`` examples ``z_i = (x_i, y_i)``.
+
+    Args:
+        X: inputs, shape ``(n, ...)``, floating point.
+        y: targets, shape ``(n,)`` or ``(n, k)``; on the device of ``X``.
+
+    Raises:
+        ValueError: if there is no example, the lengths or devices differ, or a value is not finite.
+    """
+
+    X: Tensor
+    y: Tensor
+
+    def __post_init__(self) -> None:
+        if self.X.ndim == 0 or self.y.ndim == 0 or len(self.X) == 0 or len(self.X) != len(self.y):
+            raise ValueError(
+                f"X has shape {tuple(self.X.shape)} and y {tuple(self.y.shape)}: "
+                "both need the same number of examples, at least one, along their first axis."
+            )
+        if self.X.device != self.y.device:
+            raise ValueError(f"X is on {self.X.device} and y on {self.y.device}: move both to one device.")
+        for name, values in (("X", self.X), ("y", self.y)):
+            bad = (~torch.isfinite(values)).reshape(len(values), -1).any(1).nonzero().flatten().tolist()
+            if bad:
+                raise ValueError(f"{name} is not finite in examples {bad[:5]}: remove or impute them.")
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def __getitem__(self, index: int | slice | list[int] | Tensor) -> Data:
+        """Some of the examples, again as `Data`; one integer gives a `Data` of one example."""
+        if isinstance(index, int):
+            index = [index]
+        return Data(self.X[index], self.y[index])
+
+    def to(self, *args: torch.device | torch.dtype | str) -> Data:
+        """The same examples on another device, or in another floating-point format (integer labels stay integers)."""
+        X = self.X.to(*args)
+        y = self.y.to(*args) if self.y.is_floating_point() else self.y.to(X.device)
+        return Data(X, y)
+
+
+def ring(n: int = 60, n_test: int = 20, seed: int = 0) -> tuple[Data, Data]:
+    """The ring problem: points of the plane, labelled 1 where ``x_1² + x_2² > 1.5``.
+
+    The inputs are standard normal, drawn in float32 (training points first, then test points) and then converted, so
+    that the float64 problem is the same, to the last bit, as the float32 one.
+
+    Returns:
+        ``(train, test)``, of shapes ``X (n, 2)``, ``y (n,)`` and ``X (n_test, 2)``, ``y (n_test,)``, in float64.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(count: int) -> Data:
+        X = torch.randn(count, 2, generator=generator, dtype=torch.float32)
+        y = (X.square().sum(1) > 1.5).to(torch.float64)
+        return Data(X.to(torch.float64), y)
+
+    return draw(n), draw(n_test)

@@ -1,0 +1,1 @@
+"""Leave points out and train again: what an influence is held against."""

@@ -1,0 +1,166 @@
+"""What is minimised: the regularised empirical risk ``R(θ, w) = Σ w_i ℓ(z_i, θ) + λ‖θ‖²``, and its derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import grad, hessian, vmap
+from torch.nn import functional as F
+
+from helpers.data import Data
+from helpers.models import FlatModel
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss of one example at a time, and the targets for which it is meant.
+
+    Args:
+        of: ``of(outputs, y)``, from ``outputs (n, ...)`` and ``y (n, ...)`` to ``n`` losses. No sum, no mean.
+        accepts: ``accepts(y)``, whether all targets are in the loss's domain. Default: anything.
+        domain: that domain in words, for the error message.
+    """
+
+    of: Callable[[Tensor, Tensor], Tensor]
+    accepts: Callable[[Tensor], bool] = lambda y: True
+    domain: str = "any target"
+
+
+#: ``log(1 + exp(-s f))`` with ``s = 2y - 1``: binary cross-entropy of a logit ``f``; labels 0 and 1.
+LOGISTIC = Loss(
+    lambda f, y: F.binary_cross_entropy_with_logits(f, y.to(f.dtype), reduction="none"),
+    lambda y: bool(((y == 0) | (y == 1)).all()),
+    "labels 0 or 1 (for labels -1 and 1 use (y + 1) / 2)",
+)
+
+#: ``½ (f - y)²``; summed over the outputs if there are several.
+SQUARED_ERROR = Loss(
+    lambda f, y: 0.5 * (f - y).square().reshape(len(f), -1).sum(1),
+    lambda y: y.is_floating_point(),
+    "floating-point targets of the same shape as the outputs",
+)
+
+#: Cross-entropy of ``k`` logits; labels are integers 0 … k-1.
+CROSS_ENTROPY = Loss(
+    lambda f, y: F.cross_entropy(f, y, reduction="none"),
+    lambda y: not y.is_floating_point() and y.ndim == 1 and bool((y >= 0).all()),
+    "integer class labels 0 … k-1, of shape (n,)",
+)
+
+
+@dataclass(frozen=True)
+class Risk:
+    """The regularised empirical risk of a model on its training data (equation ``def-risk`` of the book)::
+
+        R(θ, w) = Σ_i w_i ℓ(z_i, θ) + l2 · ‖θ‖²
+
+    over ALL parameters, without a factor ½, so that its Hessian contains ``2·l2·I``. Training is ``w = (1/n)·1``.
+
+    Args:
+        model: a function ``model(theta, X)`` of a flat ``theta`` (p,); see `helpers.flatten`.
+        data: the training examples.
+        loss: the loss of one example.
+        l2: the regularisation strength ``λ ≥ 0``.
+
+    Raises:
+        ValueError: for labels outside the loss's domain, or a negative ``l2``.
+    """
+
+    model: FlatModel
+    data: Data
+    loss: Loss = LOGISTIC
+    l2: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.l2 >= 0:
+            raise ValueError(f"l2 = {self.l2} must not be negative: a negative one rewards large parameters.")
+        self._check_labels(self.data)
+
+    @property
+    def n(self) -> int:
+        """The number of training examples."""
+        return len(self.data)
+
+    @property
+    def uniform(self) -> Tensor:
+        """The weights of ordinary training, ``w = (1/n)·1``, shape (n,)."""
+        return torch.full((self.n,), 1 / self.n, dtype=self.data.X.dtype, device=self.data.X.device)
+
+    def __call__(self, theta: Tensor, weights: Tensor | None = None) -> Tensor:
+        """``R(θ, w)``, a scalar; ``weights`` (n,) default to ``1/n`` each."""
+        return self.value(self._check_theta(theta), self.check_weights(weights))
+
+    def gradient(self, theta: Tensor, weights: Tensor | None = None) -> Tensor:
+        """``∇_θ R(θ, w)``, L2 included, shape (p,)."""
+        return grad(self.value)(self._check_theta(theta), self.check_weights(weights))
+
+    def hessian(self, theta: Tensor, weights: Tensor | None = None) -> Tensor:
+        """``H = ∇²_θ R(θ, w)``, L2 included, shape (p, p), symmetric to the last bit."""
+        H = hessian(self.value)(self._check_theta(theta), self.check_weights(weights))
+        # Forward-over-reverse differentiation leaves rounding differences between H_ij and H_ji.
+        return (H + H.T) / 2
+
+    def losses(self, theta: Tensor, data: Data | None = None) -> Tensor:
+        """``ℓ(z_i, θ)``, without L2, shape (n,): of the training examples, or of ``data``."""
+        data = self._check_labels(data) if data is not None else self.data
+        return self._losses(self._check_theta(theta), data.X, data.y)
+
+    def gradients(self, theta: Tensor, data: Data | None = None) -> Tensor:
+        """``g_i = ∇_θ ℓ(z_i, θ)``, without L2, as rows (n, p): of the training examples, or of ``data``."""
+        data = self._check_labels(data) if data is not None else self.data
+
+        def loss_of_one(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+            return self._losses(theta, x[None], y[None])[0]
+
+        return vmap(grad(loss_of_one), in_dims=(None, 0, 0))(self._check_theta(theta), data.X, data.y)
+
+    def value(self, theta: Tensor, weights: Tensor) -> Tensor:
+        """``R(θ, w)`` with nothing checked: for use under `torch.func` transforms, where values cannot be inspected."""
+        return weights @ self._losses(theta, self.data.X, self.data.y) + self.l2 * theta @ theta
+
+    def check_weights(self, weights: Tensor | None) -> Tensor:
+        """``weights`` (n,) if they can be used, ``1/n`` each for None; raises ValueError otherwise."""
+        if weights is None:
+            return self.uniform
+        if weights.shape != (self.n,):
+            raise ValueError(
+                f"weights have shape {tuple(weights.shape)}, but there are n = {self.n} training examples: "
+                f"give one weight each, shape ({self.n},)."
+            )
+        self._check_format("weights", weights)
+        if not torch.isfinite(weights).all():
+            raise ValueError(f"weights are not finite at {(~torch.isfinite(weights)).nonzero().flatten().tolist()[:5]}.")
+        return weights
+
+    def _losses(self, theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
+        losses = self.loss.of(self.model(theta, X), y)
+        if losses.shape != (len(X),):
+            raise ValueError(
+                f"the loss gives shape {tuple(losses.shape)} for {len(X)} examples: it must give one number each, "
+                "with no sum and no mean (in PyTorch: reduction='none')."
+            )
+        return losses
+
+    def _check_theta(self, theta: Tensor) -> Tensor:
+        if theta.shape != (self.model.p,):
+            raise ValueError(f"theta has shape {tuple(theta.shape)}, but the model has p = {self.model.p} parameters.")
+        self._check_format("theta", theta)
+        return theta
+
+    def _check_labels(self, data: Data) -> Data:
+        if not self.loss.accepts(data.y):
+            raise ValueError(f"the labels are outside the loss's domain, which is: {self.loss.domain}.")
+        return data
+
+    def _check_format(self, name: str, tensor: Tensor) -> None:
+        X = self.data.X
+        if X.is_floating_point() and tensor.dtype != X.dtype:
+            raise TypeError(
+                f"{name} is {tensor.dtype} and the data {X.dtype}: convert one, so that no step of the chain falls "
+                "back to fewer digits (the book uses float64 throughout: data.to(torch.float64), theta.double())."
+            )
+        if tensor.device != X.device:
+            raise ValueError(f"{name} is on {tensor.device} and the data on {X.device}: move both to one device.")
