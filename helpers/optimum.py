@@ -109,16 +109,20 @@ def minimise(
     return certify(risk, found, weights, gtol=gtol)
 
 
-def _newton_finish(risk: Risk, theta: Tensor, weights: Tensor, steps: int = 10) -> Tensor:
-    """Newton steps while the Hessian is positive definite and the gradient falls; so it cannot walk to a saddle."""
-    g = risk.gradient(theta, weights)
+def _newton_finish(risk: Risk, theta: Tensor, weights: Tensor, steps: int = 20) -> Tensor:
+    """Newton's steps while the Hessian is positive definite and the risk does not rise: it cannot walk to a saddle."""
+    best, smallest = theta, torch.inf
     for _ in range(steps):
+        g = risk.gradient(theta, weights)
+        # In a narrow valley a step may lower the risk and yet raise the gradient, so the best point is remembered.
+        if g.norm() < smallest:
+            best, smallest = theta, float(g.norm())
         try:
             candidate = theta - cholesky_solve(risk.hessian(theta, weights), g)
         except NotPositiveDefinite:
             break
-        g_candidate = risk.gradient(candidate, weights)
-        if not g_candidate.norm() < g.norm():
+        rounding = 4 * torch.finfo(theta.dtype).eps * risk(theta, weights).abs()
+        if smallest < 1e-14 or risk(candidate, weights) > risk(theta, weights) + rounding:
             break
-        theta, g = candidate, g_candidate
-    return theta
+        theta = candidate
+    return best
