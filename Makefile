@@ -1,0 +1,39 @@
+# `make book` and `make test` are all that a fresh clone needs, beside Python 3.11+ and make.
+ifeq ($(OS),Windows_NT)
+PYTHON ?= python
+VENV := .venv/Scripts/python
+else
+PYTHON ?= python3
+VENV := .venv/bin/python
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help env book execute test serve bench binder-check clean
+
+help: ## say what there is
+	@$(PYTHON) -c "import re; [print(f'  make {m[1]:14}{m[2]}') for m in re.finditer(r'^([\w-]+):.*?## (.+)$$', open('Makefile', encoding='utf-8').read(), re.M)]"
+
+env:
+	@$(PYTHON) tools/env.py
+
+book: env ## run the chapters that changed, then render the book to _build/html
+	@$(VENV) -m tools.execute
+	@$(VENV) -m tools.build
+
+execute: env ## run the chapters that changed (all of them: make execute ALL=--all)
+	@$(VENV) -m tools.execute $(ALL)
+
+test: env ## check everything: lint, types, helpers, notebooks, book, and the pages in a browser
+	@$(VENV) -m tools.check
+
+serve: env ## preview the book; it follows your edits
+	@$(VENV) -m tools.serve
+
+bench: env ## measure what is fast, side by side
+	@$(VENV) -m benchmarks
+
+binder-check: env ## install what Binder installs and run a notebook through a Jupyter server (some minutes)
+	@$(VENV) -m tools.binder
+
+clean: ## remove what can be made again (not the notebooks, not .venv)
+	@$(PYTHON) -c "import shutil; [shutil.rmtree(p, ignore_errors=True) for p in ('_build', '.pytest_cache', '.ruff_cache', '.mypy_cache', '.hypothesis')]"

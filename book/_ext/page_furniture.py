@@ -1,0 +1,152 @@
+"""Sphinx extension: the buttons of a page, its scripts, and MathJax from this site instead of another host.
+
+- The launch button opens the chapter's executed notebook on Binder, for the repository the build comes from. Without
+  a known repository there is no launch link to nowhere, but one to the page that says how to run the book.
+- The download button gives the stored notebook, the one that the tests ran.
+- No page loads anything from another host.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sphinx.application import Sphinx
+from sphinx.util.fileutil import copy_asset, copy_asset_file
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tools import chapters as book  # noqa: E402
+
+BINDER = "https://mybinder.org/v2"
+# What a page may load: TeX input with its on-demand extensions, HTML output with its fonts, and MathJax's menu entries
+# for speech and braille in English. The rest of MathJax is other input and output formats, and 18 MB.
+MATHJAX = (
+    "tex-chtml.js",
+    "input/tex/extensions",
+    "output/chtml/fonts/woff-v2",
+    "a11y",
+    "sre/mathmaps/base.json",
+    "sre/mathmaps/en.json",
+)
+
+
+def repository() -> str | None:
+    """The web address of the repository: `BOOK_REPOSITORY_URL`, else the remote `origin`, else None."""
+    url = os.environ.get("BOOK_REPOSITORY_URL", "").strip()
+    if not url:
+        try:
+            url = subprocess.run(
+                ["git", "remote", "get-url", "origin"], cwd=ROOT, capture_output=True, text=True, check=True
+            ).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return None
+    return web_address(url)
+
+
+def web_address(url: str) -> str | None:
+    """``git@host:a/b.git``, ``ssh://git@host/a/b``, ``https://user:secret@host/a/b.git`` -> ``https://host/a/b``.
+
+    None for what no reader can open: a folder, or a host without a dot.
+    """
+    match = re.fullmatch(
+        r"(?:(?:https?|ssh|git)://)?(?:[^@/]+@)?(?P<host>[\w-]+(?:\.[\w-]+)+)(?::\d+)?[:/](?P<path>[^?#]+?)(?:\.git)?/?",
+        url,
+    )
+    return f"https://{match['host']}/{match['path'].strip('/')}" if match else None
+
+
+def binder_link(url: str, branch: str, notebook: str) -> str:
+    """The address that opens ``notebook`` (its path in the repository) on Binder, in JupyterLab."""
+    host, _, path = url.removeprefix("https://").partition("/")
+    if host == "github.com":
+        source = f"gh/{path}/{quote(branch, safe='')}"
+    elif host == "gitlab.com":
+        source = f"gl/{quote(path, safe='')}/{quote(branch, safe='')}"
+    else:
+        source = f"git/{quote(url, safe='')}/{quote(branch, safe='')}"
+    return f"{BINDER}/{source}?urlpath={quote(f'lab/tree/{notebook}', safe='')}"
+
+
+def _button(text: str, url: str, icon: str, tooltip: str, label: str) -> dict[str, Any]:
+    return {"type": "link", "text": text, "url": url, "icon": icon, "tooltip": tooltip, "label": label}
+
+
+def _group(buttons: list[dict[str, Any]], icon: str, tooltip: str, label: str) -> dict[str, Any]:
+    return {"type": "group", "buttons": buttons, "icon": icon, "tooltip": tooltip, "label": label}
+
+
+def furnish(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Replace the theme's buttons, which know only the page's source, by the book's."""
+    # Thebe's script is put on every page, twice, used or not; the second one is an error.
+    context["script_files"] = [
+        script
+        for script in context["script_files"]
+        if "thebe" not in str(getattr(script, "filename", "")).lower()
+        and "THEBE" not in str(getattr(script, "attributes", {}).get("body", ""))
+    ]
+    source = ROOT / f"{pagename}.md"
+    if not source.is_file() or "header_buttons" not in context:
+        return
+    pathto, url = context["pathto"], repository()
+    branch = os.environ.get("BOOK_REPOSITORY_BRANCH", "main")
+    buttons = []
+    downloads = [
+        _button(".md", f"{pathto('_sources', 1)}/{context['sourcename']}", "fas fa-file", "Source of this page", "md")
+    ]
+    if book.is_chapter(book.read_text(source)):
+        notebook = f"notebooks/{source.stem}.ipynb"
+        launch = [_button("On your computer", pathto("book/running"), "fas fa-laptop", "How to run it", "run-locally")]
+        if url:
+            launch.insert(
+                0, _button("Binder", binder_link(url, branch, notebook), "fas fa-rocket", "Run it on Binder", "binder")
+            )
+        buttons.append(_group(launch, "fas fa-rocket", "Run this chapter", "launch-buttons"))
+        downloads.insert(0, _button(".ipynb", pathto(notebook, 1), "fas fa-code", "The executed notebook", "ipynb"))
+    if url:
+        buttons.append(_button("", url, "fas fa-code-branch", "Repository", "repository-button"))
+    buttons.append(_group(downloads, "fas fa-download", "Download this page", "download-buttons"))
+    # Keep what the theme adds beside these: full screen, theme and search buttons.
+    mine = {"launch-buttons", "download-buttons", "source-buttons", "source-repository-button"}
+    kept = [button for button in context["header_buttons"] if button.get("label") not in mine]
+    context["header_buttons"] = [*buttons, *kept]
+
+
+def use_own_mathjax(app: Sphinx, config: Any) -> None:
+    config.mathjax_path = "mathjax/tex-chtml.js"
+
+
+def copy_files(app: Sphinx, error: Exception | None) -> None:
+    """Put MathJax and the stored notebooks into the site."""
+    if error or app.builder.format != "html":
+        return
+    spec = importlib.util.find_spec("sphinx-mathjax-offline")
+    source = Path(spec.origin).parent / "static" / "mathjax"
+    target = Path(app.outdir) / "_static" / "mathjax"
+    for part in MATHJAX:
+        if (source / part).is_dir():
+            copy_asset(str(source / part), str(target / part))
+        else:
+            (target / part).parent.mkdir(parents=True, exist_ok=True)
+            copy_asset_file(str(source / part), str((target / part).parent))
+    notebooks = Path(app.outdir) / "notebooks"
+    shutil.rmtree(notebooks, ignore_errors=True)
+    notebooks.mkdir()
+    for chapter in book.chapters():
+        shutil.copy2(book.notebook_of(chapter), notebooks)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.connect("config-inited", use_own_mathjax)
+    # The theme makes its buttons at 501.
+    app.connect("html-page-context", furnish, priority=900)
+    app.connect("build-finished", copy_files)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,158 @@
+"""The chapters and their notebooks: where they are, what they label, what they glued and what they checked."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+import yaml
+from jupytext.myst import MystMetadataParsingError
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).resolve().parent.parent
+BOOK = ROOT / "book"
+NOTEBOOKS = ROOT / "notebooks"
+
+# `$$ … $$ (eq-name)`: the label stands after the closing dollars.
+LABEL = re.compile(r"\$\$\s*\(([^)\s]+)\)[ \t]*$", re.MULTILINE)
+# The lines that `holds` and `differs` print; the ledger is made of them.
+HOLDS = re.compile(r"^✓ (?P<name>\S+): both sides agree to (?P<tolerance>[^()]+) \((?P<reason>.*)\)$", re.MULTILINE)
+DIFFERS = re.compile(
+    r"^✗ (?P<name>\S+): breaks as it should, by more than (?P<bound>\S+) \((?P<reason>.*)\)$", re.MULTILINE
+)
+
+GLUE_PREFIX = "application/papermill.record/"
+
+
+class Unreadable(ValueError):
+    """A page cannot be read, or refers to something that does not exist; the message says which and what."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line that a notebook printed about an equation (`holds`) or about a failure it shows (`differs`)."""
+
+    name: str
+    tolerance: str
+    reason: str
+
+
+def is_chapter(text: str) -> bool:
+    """Whether a page is a MyST notebook (it says so in its header), hence executed."""
+    header = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
+    if not header:
+        return False
+    meta = yaml.safe_load(header[1]) or {}
+    return meta.get("jupytext", {}).get("text_representation", {}).get("format_name") == "myst"
+
+
+def read_text(path: Path) -> str:
+    """The file with newlines as the repository has them, whatever the checkout made of them."""
+    return path.read_text(encoding="utf-8").replace("\r\n", "\n")
+
+
+def chapters(root: Path = ROOT) -> list[Path]:
+    """Every executed page, in the order of their names."""
+    return [path for path in sorted((root / "book").glob("*.md")) if is_chapter(read_text(path))]
+
+
+def notebook_of(chapter: Path) -> Path:
+    """The executed notebook of a chapter: ``book/x.md`` has ``notebooks/x.ipynb``."""
+    return chapter.parent.parent / "notebooks" / f"{chapter.stem}.ipynb"
+
+
+def read_chapter(chapter: Path) -> NotebookNode:
+    """The chapter as a notebook, not executed.
+
+    Raises:
+        Unreadable: if a cell's options are not YAML; the message says where.
+    """
+    try:
+        return jupytext.reads(read_text(chapter), fmt="md:myst")
+    except MystMetadataParsingError as error:
+        raise Unreadable(f"book/{chapter.name}: {error}") from None
+
+
+def read_notebook(path: Path) -> NotebookNode:
+    """A stored notebook."""
+    return nbformat.reads(read_text(path), as_version=4)
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def markdown_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "markdown"]
+
+
+def labels(chapter: Path) -> list[str]:
+    """The labels of the chapter's numbered displays, in order: ``eq-…`` are checked, ``def-…`` are definitions."""
+    return [label for cell in markdown_cells(read_chapter(chapter)) for label in LABEL.findall(cell.source)]
+
+
+def printed(notebook: NotebookNode) -> str:
+    """Everything the notebook wrote to its standard output."""
+    return "".join(
+        output.text
+        for cell in code_cells(notebook)
+        for output in cell.outputs
+        if output.output_type == "stream" and output.name == "stdout"
+    )
+
+
+def holds_lines(notebook: NotebookNode) -> list[Check]:
+    """What the notebook checked, in order."""
+    return [Check(m["name"], m["tolerance"].strip(), m["reason"]) for m in HOLDS.finditer(printed(notebook))]
+
+
+def differs_lines(notebook: NotebookNode) -> list[Check]:
+    """What the notebook showed failing, in order."""
+    return [Check(m["name"], m["bound"], m["reason"]) for m in DIFFERS.finditer(printed(notebook))]
+
+
+def glued(notebook: NotebookNode) -> dict[str, str]:
+    """The values that the cells glued, as text: name -> representation."""
+    values = {}
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            scrap = output.get("metadata", {}).get("scrapbook")
+            if scrap:
+                data = output.data
+                values[scrap.name] = data.get(GLUE_PREFIX + "text/plain", data.get("text/plain", ""))
+    return values
+
+
+def mistakes(path: Path = ROOT / "tests" / "mistakes.toml") -> list[dict[str, Any]]:
+    """The planted mistakes, and what catches each.
+
+    Raises:
+        FileNotFoundError: without the file; the ledger page needs it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path.name} is missing: the ledger lists the planted mistakes from tests/mistakes.toml."
+        )
+    return tomllib.loads(read_text(path))["mistake"]
+
+
+@cache
+def table_of_contents(root: Path = ROOT) -> tuple[tuple[str, int | None], ...]:
+    """The pages in reading order, each with its chapter number (None where the part is not numbered)."""
+    toc = yaml.safe_load(read_text(root / "_toc.yml"))
+    pages: list[tuple[str, int | None]] = [(toc["root"], None)]
+    count = 0
+    for part in toc["parts"]:
+        for entry in part["chapters"]:
+            if part.get("numbered"):
+                count += 1
+                pages.append((entry["file"], count))
+            else:
+                pages.append((entry["file"], None))
+    return tuple(pages)
