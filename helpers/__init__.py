@@ -14,7 +14,17 @@ from helpers.curvature import NotPositiveDefinite, cholesky_solve, condition_num
 from helpers.data import Data, ring
 from helpers.influence import argmin, influence, predicted_change
 from helpers.models import FlatModel, flatten, mlp
-from helpers.optimum import Certificate, NotAMinimum, NotConverged, NotStationary, certify, minimise
+from helpers.optimum import (
+    Certificate,
+    Certificates,
+    NotAMinimum,
+    NotConverged,
+    NotStationary,
+    certify,
+    minimise,
+    minimise_many,
+)
+from helpers.retraining import actual_change, leave_group_out, leave_one_out, leave_out_weights
 from helpers.risk import CROSS_ENTROPY, LOGISTIC, SQUARED_ERROR, Loss, Risk
 from helpers.session import setup
 
@@ -24,6 +34,7 @@ __all__ = [
     "SQUARED_ERROR",
     "Agreement",
     "Certificate",
+    "Certificates",
     "CheckFailed",
     "Data",
     "FlatModel",
@@ -33,6 +44,7 @@ __all__ = [
     "NotPositiveDefinite",
     "NotStationary",
     "Risk",
+    "actual_change",
     "agreement",
     "argmin",
     "central_difference",
@@ -44,7 +56,11 @@ __all__ = [
     "hessian_vector_product",
     "holds",
     "influence",
+    "leave_group_out",
+    "leave_one_out",
+    "leave_out_weights",
     "minimise",
+    "minimise_many",
     "mlp",
     "predicted_change",
     "ring",

@@ -66,7 +66,9 @@ def differs(claim: str, left: Tensor | float, right: Tensor | float, *, by: floa
     a, b = _sides(left, right)
     error = float((a - b).abs().max())
     if not error > by:
-        raise CheckFailed(f"{claim}: should have broken, but the sides agree to {error:.2e} (expected more than {by:g}).")
+        raise CheckFailed(
+            f"{claim}: should have broken, but the sides agree to {error:.2e} (expected more than {by:g})."
+        )
     print(f"✗ {claim}: breaks as it should, by more than {by:.0e} ({because})")
 
 

@@ -46,8 +46,8 @@ def check_symmetric(H: Tensor) -> None:
         )
 
 
-def cholesky_solve(H: Tensor, B: Tensor) -> Tensor:
-    """``H⁻¹B`` for a positive definite ``H`` (p, p) and ``B`` (p, m) or (p,), by Cholesky; no inverse is formed.
+def cholesky_factor(H: Tensor) -> Tensor:
+    """The lower triangular ``L`` (p, p) with ``H = LLᵀ``; it exists exactly when ``H`` is positive definite.
 
     Raises:
         NotPositiveDefinite: with the smallest eigenvalue, when ``H`` is not positive definite.
@@ -61,8 +61,17 @@ def cholesky_solve(H: Tensor, B: Tensor) -> Tensor:
             f"H is not positive definite: its smallest eigenvalue is {smallest:.2e}. At such a point training has not "
             "reached a nondegenerate minimum; train on, start elsewhere, or raise the L2 strength."
         )
+    return L
+
+
+def cholesky_solve(H: Tensor, B: Tensor) -> Tensor:
+    """``H⁻¹B`` for a positive definite ``H`` (p, p) and ``B`` (p, m) or (p,), by Cholesky; no inverse is formed.
+
+    Raises:
+        NotPositiveDefinite, ValueError: as `cholesky_factor`.
+    """
     columns = B[:, None] if B.ndim == 1 else B
-    return torch.cholesky_solve(columns, L).reshape(B.shape)
+    return torch.cholesky_solve(columns, cholesky_factor(H)).reshape(B.shape)
 
 
 def hessian_vector_product(risk: Risk, theta: Tensor, v: Tensor, weights: Tensor | None = None) -> Tensor:

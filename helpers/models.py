@@ -1,4 +1,4 @@
-"""A model as a function of ONE flat parameter vector ``theta``, so that gradients are vectors and the Hessian a matrix."""
+"""A model as a function of ONE flat parameter vector ``theta``: gradients are vectors, and the Hessian a matrix."""
 
 from __future__ import annotations
 

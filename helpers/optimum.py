@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from helpers.curvature import NotPositiveDefinite, cholesky_solve
+from helpers.curvature import NotPositiveDefinite, cholesky_factor, cholesky_solve
 from helpers.risk import Risk
 
 
@@ -16,7 +16,11 @@ class NotStationary(ValueError):
 
 
 class NotAMinimum(ValueError):
-    """The gradient vanishes, but the Hessian is not positive definite: a saddle, or a flat valley."""
+    """The gradient vanishes, but the Hessian is not positive definite: a saddle, or a flat valley. `theta` is where."""
+
+    def __init__(self, message: str, theta: Tensor) -> None:
+        super().__init__(message)
+        self.theta = theta
 
 
 class NotConverged(RuntimeError):
@@ -42,6 +46,24 @@ class Certificate:
     smallest_eigenvalue: float
 
 
+@dataclass(frozen=True)
+class Certificates:
+    """The certified minima of ``m`` problems, one a row.
+
+    Attributes:
+        thetas: the minima (m, p).
+        gradient_norms: ``‖∇R‖`` at each, (m,).
+        smallest_eigenvalues: of the Hessian at each, positive, (m,).
+    """
+
+    thetas: Tensor
+    gradient_norms: Tensor
+    smallest_eigenvalues: Tensor
+
+    def __len__(self) -> int:
+        return len(self.thetas)
+
+
 def check_stationary(risk: Risk, theta: Tensor, weights: Tensor | None = None, *, gtol: float) -> float:
     """``‖∇R(θ, w)‖`` if it is at most ``gtol``; raises `NotStationary` otherwise."""
     norm = float(risk.gradient(theta, weights).norm())
@@ -65,7 +87,8 @@ def certify(risk: Risk, theta: Tensor, weights: Tensor | None = None, *, gtol: f
     if not smallest > 0:
         raise NotAMinimum(
             f"theta is stationary (‖∇R‖ = {norm:.1e}) but no minimum: the smallest eigenvalue of its Hessian is "
-            f"{smallest:.2e}. Start elsewhere, or raise the L2 strength."
+            f"{smallest:.2e}. Start elsewhere, or raise the L2 strength.",
+            theta,
         )
     return Certificate(theta, norm, smallest)
 
@@ -126,3 +149,153 @@ def _newton_finish(risk: Risk, theta: Tensor, weights: Tensor, steps: int = 20) 
             break
         theta = candidate
     return best
+
+
+def minimise_many(
+    risk: Risk,
+    W: Tensor,
+    start: Tensor,
+    *,
+    preconditioner: Tensor | None = None,
+    gtol: float = 1e-9,
+    max_steps: int = 2000,
+) -> Certificates:
+    """Certified minima of the ``m`` risks ``R(·, W[k])``, all found at once.
+
+    The models are trained side by side by L-BFGS: one evaluation computes ``m`` values and gradients in one batch, and
+    each model uses its own to go on, by its own line search. The batch only shares the work: no model sees another.
+    At the end each Hessian is computed, for the certificate, and serves for one last step of Newton.
+
+    Args:
+        risk: what to minimise.
+        W: the weights of each problem (m, n).
+        start: where to start, (p,) for all or (m, p).
+        preconditioner: a positive definite matrix (p, p) near the Hessian of every problem. The first step is then
+            ``-H⁻¹∇R``, and the curvature that L-BFGS learns corrects ``H⁻¹`` rather than a multiple of the identity.
+        gtol: how small every ``‖∇R‖`` must become.
+        max_steps: the number of evaluations allowed.
+
+    Raises:
+        NotConverged: naming the problems whose gradient did not vanish, and its norms.
+        NotAMinimum: naming the problems that ended at a saddle or in a flat valley, and their smallest eigenvalues.
+            The exception's ``theta`` (m, p) holds where every problem stopped.
+        NotPositiveDefinite: if the preconditioner is not.
+        ValueError, TypeError: for weights or a start of another shape or format than the risk's.
+    """
+    if W.ndim != 2 or len(W) == 0:
+        raise ValueError(f"W has shape {tuple(W.shape)}: give one row of weights for each problem, (m, {risk.n}).")
+    risk.check_weights(W.abs().sum(0))
+    m, p = len(W), start.shape[-1]
+    risk.check_theta(start if start.ndim == 1 else start[0])
+    if start.shape not in ((p,), (m, p)):
+        raise ValueError(f"start has shape {tuple(start.shape)}, for {m} problems: give ({p},) or ({m}, {p}).")
+    L = None if preconditioner is None else cholesky_factor(preconditioner)
+
+    thetas = _lbfgs_many(risk, W, start.detach().expand(m, p).clone(), L, gtol, max_steps)
+    g = risk.values_and_gradients(thetas, W)[1]
+    norms = g.norm(dim=1)
+    if not (norms <= gtol).all():
+        raise NotConverged(
+            f"training stopped above gtol = {gtol:.0e} after {max_steps} steps in {_which(~(norms <= gtol), norms)}: "
+            "raise max_steps, or start from better points (the exception's theta is where all of them stopped).",
+            thetas,
+        )
+    H = risk.hessians(thetas, W)
+    smallest = torch.linalg.eigvalsh(H)[:, 0]
+    if not (smallest > 0).all():
+        raise NotAMinimum(
+            "stationary, but no minimum: the smallest eigenvalue of the Hessian is not positive in "
+            f"{_which(~(smallest > 0), smallest)}. Start elsewhere, or raise the L2 strength.",
+            thetas,
+        )
+    # The Hessians are there: one step of Newton takes the gradients down to rounding. It moves a model by no more than
+    # gtol / smallest eigenvalue, and is taken where it helps.
+    polished = thetas - torch.cholesky_solve(g[..., None], torch.linalg.cholesky_ex(H)[0])[..., 0]
+    polished_norms = risk.values_and_gradients(polished, W)[1].norm(dim=1)
+    better = polished_norms < norms
+    return Certificates(
+        torch.where(better[:, None], polished, thetas), torch.where(better, polished_norms, norms), smallest
+    )
+
+
+def _which(bad: Tensor, numbers: Tensor) -> str:
+    """``problem 3 (1.2e-05), problem 7 (…)``: the first few problems where ``bad``, each with its number."""
+    indices = bad.nonzero().flatten().tolist()
+    named = ", ".join(f"problem {k} ({float(numbers[k]):.2e})" for k in indices[:5])
+    return named + (f" and {len(indices) - 5} more" if len(indices) > 5 else "")
+
+
+def _lbfgs_many(
+    risk: Risk, W: Tensor, start: Tensor, L: Tensor | None, gtol: float, max_steps: int, memory: int = 20
+) -> Tensor:
+    """Where L-BFGS, run on every problem at once, ends: (m, p). ``L`` is the Cholesky factor of the preconditioner.
+
+    Along its direction ``d`` each problem looks for a step ``t`` between ``low``, known to be too short, and ``high``,
+    known to be too long, by doubling and bisection. Long enough and short enough are Wolfe's two conditions.
+    """
+    found = start.clone()
+    problem = torch.arange(len(W), device=W.device)  # which problem each row of the batch is
+    theta = start
+    R, g = risk.values_and_gradients(theta, W)
+    # The last steps s and changes of gradient y of each problem, newest last; 1/sᵀy is 0 where there is none yet.
+    S = theta.new_zeros(memory, *theta.shape)
+    Y, inverse_sy = S.clone(), theta.new_zeros(memory, len(W))
+    scale = 1 / g.abs().sum(1).clamp(min=1.0)  # the first step is short: its length is not known
+    d = _lbfgs_direction(g, S[:0], Y[:0], inverse_sy[:0], scale, L)
+    t, low, high = torch.ones_like(R), torch.zeros_like(R), torch.full_like(R, torch.inf)
+
+    for step in range(1, max_steps + 1):
+        todo = g.norm(dim=1) > gtol
+        if not todo.all():
+            found[problem] = theta
+            if not todo.any():
+                break
+            problem, W, theta, R, g = (a[todo] for a in (problem, W, theta, R, g))
+            scale, d, t, low, high = (a[todo] for a in (scale, d, t, low, high))
+            S, Y, inverse_sy = (a[:, todo] for a in (S, Y, inverse_sy))
+
+        new_theta = theta + t[:, None] * d
+        new_R, new_g = risk.values_and_gradients(new_theta, W)
+        slope, new_slope = _dot(g, d), _dot(new_g, d)
+        # Near the end R no longer changes in its last bit, but its slope does; what is not finite is too long.
+        rounding = 4 * torch.finfo(R.dtype).eps * R.abs()
+        long = ~(new_R <= R + 1e-4 * t * slope + rounding) | ~(new_slope <= -0.9 * slope)
+        short = ~long & (new_slope < 0.9 * slope)
+        high, low = torch.where(long, t, high), torch.where(short, t, low)
+        t = torch.where(high.isinf(), 2 * t, (low + high) / 2)
+        accepted = ~(long | short)
+        if not accepted.any():
+            continue
+
+        s, y = new_theta - theta, new_g - g
+        sy = _dot(s, y)  # positive: the slope has risen
+        k = accepted.nonzero().flatten()
+        for memories, newest in ((S, s), (Y, y), (inverse_sy, 1 / sy)):
+            memories[:, k] = torch.cat([memories[1:, k], newest[None, k]])
+        scale = torch.where(accepted, sy / _dot(y, y), scale)
+        R = torch.where(accepted, new_R, R)
+        theta, g = torch.where(accepted[:, None], new_theta, theta), torch.where(accepted[:, None], new_g, g)
+        used = slice(-min(step, memory), None)
+        new_d = _lbfgs_direction(g, S[used], Y[used], inverse_sy[used], scale, L)
+        d = torch.where(accepted[:, None], new_d, d)
+        t, low, high = t.where(~accepted, 1.0), low.where(~accepted, 0.0), high.where(~accepted, torch.inf)
+    found[problem] = theta
+    return found
+
+
+def _lbfgs_direction(g: Tensor, S: Tensor, Y: Tensor, inverse_sy: Tensor, scale: Tensor, L: Tensor | None) -> Tensor:
+    """``-B∇R`` (m, p) with the L-BFGS approximation ``B`` of each inverse Hessian, by Nocedal's two loops."""
+    q, coefficients = g, []
+    for s, y, r in zip(S.flip(0), Y.flip(0), inverse_sy.flip(0), strict=True):
+        a = r * _dot(s, q)
+        q = torch.addcmul(q, a[:, None], y, value=-1)
+        coefficients.append(a)
+    d = scale[:, None] * q if L is None else torch.cholesky_solve(q.T, L).T
+    for s, y, r, a in zip(S, Y, inverse_sy, reversed(coefficients), strict=True):
+        d = torch.addcmul(d, (a - r * _dot(y, d))[:, None], s)
+    return -d
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """The inner products of the rows of ``a`` and ``b`` (m, p), shape (m,)."""
+    return (a * b).sum(-1)

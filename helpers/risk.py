@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import grad, hessian, vmap
+from torch.func import grad, jacrev, vmap
 from torch.nn import functional as F
 
 from helpers.data import Data
 from helpers.models import FlatModel
+
+# A Hessian is computed a few rows at a time: more need more memory, and soon more time, than they save.
+_ROWS_AT_ONCE = 64
+_MODELS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -91,22 +95,40 @@ class Risk:
 
     def __call__(self, theta: Tensor, weights: Tensor | None = None) -> Tensor:
         """``R(θ, w)``, a scalar; ``weights`` (n,) default to ``1/n`` each."""
-        return self.value(self._check_theta(theta), self.check_weights(weights))
+        return self.value(self.check_theta(theta), self.check_weights(weights))
 
     def gradient(self, theta: Tensor, weights: Tensor | None = None) -> Tensor:
         """``∇_θ R(θ, w)``, L2 included, shape (p,)."""
-        return grad(self.value)(self._check_theta(theta), self.check_weights(weights))
+        return grad(self.value)(self.check_theta(theta), self.check_weights(weights))
 
     def hessian(self, theta: Tensor, weights: Tensor | None = None) -> Tensor:
         """``H = ∇²_θ R(θ, w)``, L2 included, shape (p, p), symmetric to the last bit."""
-        H = hessian(self.value)(self._check_theta(theta), self.check_weights(weights))
-        # Forward-over-reverse differentiation leaves rounding differences between H_ij and H_ji.
-        return (H + H.T) / 2
+        rows = jacrev(grad(self.value), chunk_size=_ROWS_AT_ONCE)
+        H = rows(self.check_theta(theta), self.check_weights(weights))
+        # Differentiating in one order and in the other rounds differently: H_ij and H_ji differ in the last bits.
+        return (H + H.mT) / 2
+
+    def values_and_gradients(self, thetas: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
+        """``R`` (m,) and ``∇R`` (m, p) of ``m`` models at once: ``thetas[k]`` (p,) with weights ``W[k]`` (n,)."""
+        thetas = thetas.detach().requires_grad_(True)
+        values = vmap(self.value)(thetas, W)
+        # Each value depends on its own row only, so the gradient of their sum is all the gradients.
+        (gradients,) = torch.autograd.grad(values.sum(), thetas)
+        return values.detach(), gradients
+
+    def hessians(self, thetas: Tensor, W: Tensor) -> Tensor:
+        """The Hessians (m, p, p) of ``m`` models at once, as `hessian`: ``thetas`` (m, p), ``W`` (m, n)."""
+        pieces = []
+        for some, weights in zip(thetas.split(_MODELS_AT_ONCE), W.split(_MODELS_AT_ONCE), strict=True):
+            rows = jacrev(grad(self.value), chunk_size=max(1, 16 * _ROWS_AT_ONCE // len(some)))
+            pieces.append(vmap(rows)(some, weights))
+        H = torch.cat(pieces)
+        return (H + H.mT) / 2
 
     def losses(self, theta: Tensor, data: Data | None = None) -> Tensor:
         """``ℓ(z_i, θ)``, without L2, shape (n,): of the training examples, or of ``data``."""
         data = self._check_labels(data) if data is not None else self.data
-        return self._losses(self._check_theta(theta), data.X, data.y)
+        return self._losses(self.check_theta(theta), data.X, data.y)
 
     def gradients(self, theta: Tensor, data: Data | None = None) -> Tensor:
         """``g_i = ∇_θ ℓ(z_i, θ)``, without L2, as rows (n, p): of the training examples, or of ``data``."""
@@ -115,7 +137,7 @@ class Risk:
         def loss_of_one(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
             return self._losses(theta, x[None], y[None])[0]
 
-        return vmap(grad(loss_of_one), in_dims=(None, 0, 0))(self._check_theta(theta), data.X, data.y)
+        return vmap(grad(loss_of_one), in_dims=(None, 0, 0))(self.check_theta(theta), data.X, data.y)
 
     def value(self, theta: Tensor, weights: Tensor) -> Tensor:
         """``R(θ, w)`` with nothing checked: for use under `torch.func` transforms, where values cannot be inspected."""
@@ -132,7 +154,8 @@ class Risk:
             )
         self._check_format("weights", weights)
         if not torch.isfinite(weights).all():
-            raise ValueError(f"weights are not finite at {(~torch.isfinite(weights)).nonzero().flatten().tolist()[:5]}.")
+            bad = (~torch.isfinite(weights)).nonzero().flatten().tolist()
+            raise ValueError(f"weights are not finite at {bad[:5]}.")
         return weights
 
     def _losses(self, theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
@@ -144,7 +167,7 @@ class Risk:
             )
         return losses
 
-    def _check_theta(self, theta: Tensor) -> Tensor:
+    def check_theta(self, theta: Tensor) -> Tensor:
         if theta.shape != (self.model.p,):
             raise ValueError(f"theta has shape {tuple(theta.shape)}, but the model has p = {self.model.p} parameters.")
         self._check_format("theta", theta)
