@@ -77,7 +77,7 @@ def reachable(url, seconds=4):
 def comes_with_cuda(report):
     """Whether pip's report of what it would install has NVIDIA's libraries in it."""
     names = [item["metadata"]["name"].lower() for item in report["install"]]
-    return any(name.startswith("nvidia-") or name.startswith("cuda-") for name in names)
+    return any(name.startswith(("nvidia-", "cuda-")) for name in names)
 
 
 def torch_options():
@@ -97,8 +97,8 @@ def torch_options():
     if comes_with_cuda(json.loads(result.stdout.decode("utf-8"))):
         if os.environ.get("BOOK_ALLOW_CUDA") != "1":
             raise Stop(
-                "STOPPED before a large download: the %s that pip finds here is the CUDA build, several gigabytes that\n"
-                "the book does not use. Either\n"
+                "STOPPED before a large download: the %s that pip finds here is the CUDA build, several gigabytes\n"
+                "that the book does not use. Either\n"
                 "  - let pip reach %s (a proxy or a mirror of it: PIP_EXTRA_INDEX_URL), or\n"
                 "  - install a CPU build into .venv yourself: %s -m pip install /path/to/torch-…+cpu-….whl, or\n"
                 "  - accept it: BOOK_ALLOW_CUDA=1 make book" % (requirement, CPU_INDEX, PYTHON)

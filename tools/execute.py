@@ -17,6 +17,7 @@ import json
 import os
 import re
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterable
@@ -143,7 +144,6 @@ def run(chapter: Path) -> str:
     for cell_outputs in outputs:
         for output in cell_outputs:
             output.pop("transient", None)
-            # A result carries its cell's number; keep it equal to the number that `render` gives the cell.
             if output.output_type == "stream":
                 output.text = output.text.replace("\r\n", "\n")
     try:
@@ -170,17 +170,19 @@ def _merge_streams(outputs: list[list[NotebookNode]]) -> list[list[NotebookNode]
 def _explain(chapter: Path, notebook: NotebookNode, error: Exception) -> str:
     """Which cell of which chapter failed, its source and its error, without the terminal's colours."""
     cells = book.code_cells(notebook)
-    number, cell, reason = len(cells), None, f"{type(error).__name__}: {error}"
-    for number, cell in enumerate(cells, start=1):
-        failure = next((output for output in cell.outputs if output.output_type == "error"), None)
-        if failure:
-            trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(failure.traceback))
-            reason = f"{failure.ename}: {failure.evalue}\n\n{trace}"
-            break
-        if cell.execution_count is None:
-            break
-    source = "" if cell is None else "\n".join(f"    {line}" for line in cell.source.splitlines())
-    return f"book/{chapter.name}: code cell {number} failed\n\n{source}\n\n{reason}"
+    # The cell that raised; for a timeout or a dead kernel, the first that did not finish.
+    place = next((n for n, cell in enumerate(cells) if _error(cell) or cell.execution_count is None), len(cells) - 1)
+    failure = _error(cells[place])
+    reason = f"{type(error).__name__}: {error}"
+    if failure:
+        trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(failure.traceback))
+        reason = f"{failure.ename}: {failure.evalue}\n\n{trace}"
+    source = textwrap.indent(cells[place].source, "    ")
+    return f"book/{chapter.name}: code cell {place + 1} failed\n\n{source}\n\n{reason}"
+
+
+def _error(cell: NotebookNode) -> NotebookNode | None:
+    return next((output for output in cell.outputs if output.output_type == "error"), None)
 
 
 def _timings() -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Sphinx extension: the ledger. What is checked, where and how tightly, taken from the executed notebooks.
 
-``{ledger}`` makes one table of every numbered equation, one of the definitions and one of the failures that are shown;
+``{ledger}`` makes a table of every chapter's numbered equations and one of the failures that the chapters show;
 ``{mistakes}`` makes one of the mistakes that the tests plant, and of what catches each.
 """
 
@@ -47,33 +47,31 @@ class _Generated(SphinxDirective):
 
 
 class Ledger(_Generated):
-    """Every equation with its check, every definition, every failure shown."""
+    """Every equation with its check and every definition, chapter by chapter; then every failure that is shown."""
 
     def markdown(self) -> list[str]:
-        equations, definitions, failures = [], [], []
+        lines, failures = [], []
         for chapter in book.chapters():
-            notebook_path = book.notebook_of(chapter)
             self.env.note_dependency(str(chapter))
-            self.env.note_dependency(str(notebook_path))
-            notebook = book.read_notebook(notebook_path)
-            page = f"[]({chapter.name})"
-            declared = book.labels(chapter)
-            definitions += [[f"{{eq}}`{name}`", f"`{name}`", page] for name in declared if name.startswith("def-")]
-            for check in book.holds_lines(notebook):
-                equation = f"{{eq}}`{check.name}`" if check.name in declared else ""
-                equations.append([equation, f"`{check.name}`", check.tolerance, _cell(check.reason), page])
+            self.env.note_dependency(str(book.notebook_of(chapter)))
+            notebook = book.read_notebook(book.notebook_of(chapter))
+            checks = book.holds_lines(notebook)
+            rows = []
+            for label in book.labels(chapter):
+                found = [check for check in checks if check.name == label]
+                rows += [[f"{{eq}}`{label}`", f"`{label}`", check.tolerance, _cell(check.reason)] for check in found]
+                if label.startswith("def-"):
+                    rows.append([f"{{eq}}`{label}`", f"`{label}`", "a definition", "nothing to check"])
+            if rows:
+                heads = ["Equation", "Name", "Both sides agree to", "Why this tolerance"]
+                lines += [f"```{{rubric}} [](./{chapter.name})", "```", "", *_table(heads, rows)]
             failures += [
-                [f"`{check.name}`", f"> {check.tolerance}", _cell(check.reason), page]
+                [f"`{check.name}`", f"> {check.tolerance}", _cell(check.reason), f"[](./{chapter.name})"]
                 for check in book.differs_lines(notebook)
             ]
-        lines = ["**Equations, each checked by a cell beside it**", ""]
-        lines += _table(["Equation", "Name", "Both sides agree to", "Why this tolerance", "Chapter"], equations)
-        if definitions:
-            lines += ["**Definitions, with nothing to check**", ""]
-            lines += _table(["Equation", "Name", "Chapter"], definitions)
         if failures:
-            lines += ["**Failures, each shown and asserted**", ""]
-            lines += _table(["Claim", "Breaks by", "Why", "Chapter"], failures)
+            lines += ["```{rubric} Failures, each shown and asserted", "```", ""]
+            lines += _table(["Claim", "Breaks by", "Why", "Shown in"], failures)
         return lines
 
 

@@ -93,6 +93,8 @@ def furnish(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
         if "thebe" not in str(getattr(script, "filename", "")).lower()
         and "THEBE" not in str(getattr(script, "attributes", {}).get("body", ""))
     ]
+    # A role that is no longer allowed on a plain element, written by docutils for every reference.
+    context["body"] = context.get("body", "").replace(' role="doc-biblioentry"', "")
     source = ROOT / f"{pagename}.md"
     if not source.is_file() or "header_buttons" not in context:
         return
