@@ -124,9 +124,15 @@ def minimise(
     found = _newton_finish(risk, theta.detach(), weights)
     norm = float(risk.gradient(found, weights).norm())
     if not norm <= gtol:
+        smallest = float(torch.linalg.eigvalsh(risk.hessian(found, weights))[0])
+        remedy = (
+            "raise max_steps, or start from a better point"
+            if smallest > 0
+            else f"it is near a saddle (smallest eigenvalue of the Hessian {smallest:.1e}), so start elsewhere"
+        )
         raise NotConverged(
-            f"training stopped at ‖∇R‖ = {norm:.1e}, above gtol = {gtol:.0e}, after at most {max_steps} steps: raise "
-            "max_steps, or start from a better point (the exception's theta is where it stopped).",
+            f"training stopped at ‖∇R‖ = {norm:.1e}, above gtol = {gtol:.0e}, after at most {max_steps} steps: "
+            f"{remedy} (the exception's theta is where it stopped).",
             found,
         )
     return certify(risk, found, weights, gtol=gtol)
