@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,8 @@ HOLDS = re.compile(r"^✓ (?P<name>\S+): both sides agree to (?P<tolerance>[^()]
 DIFFERS = re.compile(
     r"^✗ (?P<name>\S+): breaks as it should, by more than (?P<bound>\S+) \((?P<reason>.*)\)$", re.MULTILINE
 )
+
+NUMBER = re.compile(r"-?\d+\.\d+(?:e[+-]?\d+)?")
 
 GLUE_PREFIX = "application/papermill.record/"
 
@@ -115,6 +118,21 @@ def holds_lines(notebook: NotebookNode) -> list[Check]:
 def differs_lines(notebook: NotebookNode) -> list[Check]:
     """What the notebook showed failing, in order."""
     return [Check(m["name"], m["bound"], m["reason"]) for m in DIFFERS.finditer(printed(notebook))]
+
+
+def rounded(output: NotebookNode) -> NotebookNode:
+    """An output with its glued number rounded to six digits; any other output as it is.
+
+    A glued number is stored with all its digits, and the last of them are the machine's. Six are more than any text
+    shows, so these are the ones that are stored and compared.
+    """
+    if "scrapbook" not in output.get("metadata", {}):
+        return output
+    kept = deepcopy(output)
+    for mime, text in kept.data.items():
+        if mime.endswith("text/plain"):
+            kept.data[mime] = NUMBER.sub(lambda number: repr(float(f"{float(number[0]):.6g}")), text)
+    return kept
 
 
 def glued(notebook: NotebookNode) -> dict[str, str]:

@@ -140,12 +140,11 @@ def run(chapter: Path) -> str:
         client.execute(env={**os.environ, "PYTHONHASHSEED": "0"})
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         raise Failed(_explain(chapter, notebook, error)) from None
-    outputs = [cell.outputs for cell in book.code_cells(notebook)]
-    for cell_outputs in outputs:
-        for output in cell_outputs:
-            output.pop("transient", None)
-            if output.output_type == "stream":
-                output.text = output.text.replace("\r\n", "\n")
+    outputs = [[book.rounded(output) for output in cell.outputs] for cell in book.code_cells(notebook)]
+    for output in (output for cell_outputs in outputs for output in cell_outputs):
+        output.pop("transient", None)
+        if output.output_type == "stream":
+            output.text = output.text.replace("\r\n", "\n")
     try:
         return render(chapter, _merge_streams(outputs), executed_from)
     except Unreadable as error:

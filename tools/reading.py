@@ -19,7 +19,8 @@ from tools.chapters import Unreadable
 
 # What a cell's Markdown is scanned for, left to right: code is kept as it is written, a role or a link is looked at.
 TOKEN = re.compile(
-    r"^(?P<fence>`{3,}|~{3,})(?!\{).*?^(?P=fence)[ \t]*$"
+    r"^% given:[^\n]*\n?"  # a remark for the tests, see tests/book/test_prose.py
+    r"|^(?P<fence>`{3,}|~{3,})(?!\{).*?^(?P=fence)[ \t]*$"
     r"|\{(?P<role>[a-z:]+)\}`(?P<content>[^`]+)`"
     r"|(?P<tick>`+).+?(?<!`)(?P=tick)(?!`)"
     r"|(?<!!)\[(?P<text>[^\]]*)\]\((?P<page>[\w./-]+\.md)(?P<anchor>#[\w-]+)?\)",
@@ -39,6 +40,8 @@ def readable(text: str, chapter: Path, values: dict[str, str]) -> str:
     """
 
     def written_out(token: re.Match[str]) -> str:
+        if token[0].startswith("% given:"):
+            return ""
         if token["page"]:
             return _link(token, chapter)
         role, content = token["role"], token["content"]

@@ -38,6 +38,12 @@ MATHJAX = (
     "sre/mathmaps/en.json",
 )
 
+# What docutils writes and accessibility rules no longer allow, and what says the same.
+ACCESSIBLE = {
+    ' role="doc-biblioentry"': ' role="listitem"',
+    '<th class="head"><p></p></th>': "<td></td>",
+}
+
 
 def repository() -> str | None:
     """The web address of the repository: `BOOK_REPOSITORY_URL`, else the remote `origin`, else None."""
@@ -93,8 +99,9 @@ def furnish(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
         if "thebe" not in str(getattr(script, "filename", "")).lower()
         and "THEBE" not in str(getattr(script, "attributes", {}).get("body", ""))
     ]
-    # A role that is no longer allowed on a plain element, written by docutils for every reference.
-    context["body"] = context.get("body", "").replace(' role="doc-biblioentry"', "")
+    context["css_files"] = [sheet for sheet in context["css_files"] if "thebe" not in str(sheet)]
+    for written, better in ACCESSIBLE.items():
+        context["body"] = context.get("body", "").replace(written, better)
     source = ROOT / f"{pagename}.md"
     if not source.is_file() or "header_buttons" not in context:
         return

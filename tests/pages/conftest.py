@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
-import threading
-
 import pytest
+from page_visits import serve
 from playwright.sync_api import sync_playwright
 
 from tools.browser import NoBrowser, find
 from tools.build import SITE
-from tools.chapters import table_of_contents
-
-PAGES = [name for name, _ in table_of_contents()]
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        """Quiet."""
-
-
-def serve(folder):
-    """A server of ``folder`` on a free port; returns it and its address."""
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder))
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server, f"http://127.0.0.1:{server.server_address[1]}"
-
 
 @pytest.fixture(scope="session")
 def site():

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pages.conftest import PAGES, serve
-from pages.visit import visit
+from page_visits import PAGES, serve, visit
 
 from tools.build import SITE
 

@@ -6,8 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from pages.conftest import PAGES
-from pages.visit import WIDE, set_mode, settle
+from page_visits import PAGES, WIDE, set_mode, settle
 from PIL import Image, ImageDraw
 
 from tools.build import SITE

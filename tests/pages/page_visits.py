@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
+import threading
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
+
+from tools.chapters import table_of_contents
+
+PAGES = [name for name, _ in table_of_contents()]
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        """Quiet."""
+
+
+def serve(folder):
+    """A server of ``folder`` on a free port; returns it and its address."""
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder))
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server, f"http://127.0.0.1:{server.server_address[1]}"
 
 PHONE = {"width": 390, "height": 844}
 WIDE = {"width": 1280, "height": 900}
@@ -65,7 +86,7 @@ def violations(page: Page) -> list[str]:
     return [f"{rule['id']}: {node['html'][:160]}" for rule in found for node in rule["nodes"]]
 
 
-def visit(browser: Browser, url: str, *, file: bool = False) -> Visit:
+def visit(browser: Browser, url: str) -> Visit:
     """Everything that is wrong with the page at ``url``; requests to other hosts are noted and not sent."""
     found, host = Visit(), urlsplit(url).netloc
     context = browser.new_context(viewport=WIDE, reduced_motion="reduce", color_scheme="light")

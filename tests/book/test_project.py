@@ -1,0 +1,123 @@
+"""The project around the book: its workflows, its requirements, and nothing of anyone's machine in it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from tools import chapters as book
+
+ROOT = book.ROOT
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def schema_check(schema, path):
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_workflow_is_one(path):
+    result = schema_check("vendor.github-workflows", path)
+    assert result.returncode == 0, result.stdout
+
+
+def test_dependabot_is_configured():
+    result = schema_check("vendor.dependabot", ROOT / ".github" / "dependabot.yml")
+    assert result.returncode == 0, result.stdout
+
+
+def test_a_wrong_workflow_is_noticed(tmp_path):
+    path = tmp_path / "w.yml"
+    path.write_text("name: x\non: [push]\njobs: {a: {runs-on: ubuntu-latest, steps: [{use: actions/checkout@v4}]}}\n")
+    assert schema_check("vendor.github-workflows", path).returncode != 0
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_every_make_target_of_a_workflow_exists(path):
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for job in yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"].values():
+        for step in job.get("steps", []):
+            assert set(re.findall(r"^make ([\w-]+)", step.get("run", ""), re.MULTILINE)) <= targets
+
+
+def tracked():
+    """The files of the repository; without git, the folders that hold them."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    names = listed.stdout.split("\n") if listed.returncode == 0 else []
+    paths = [ROOT / name for name in names if name]
+    if not paths:
+        paths = [*ROOT.glob("*.*"), *(path for name in ("book", "tools", "tests") for path in (ROOT / name).rglob("*"))]
+    return [path for path in paths if path.is_file() and path.suffix not in (".png", ".ipynb", ".pyc")]
+
+
+# Folders of one machine. Examples in the tests stand under names that are nobody's.
+MACHINE = re.compile(r"(?<![\w.~])/(?:work|root|mnt|farm|home/(?!ann\b)\w+)/|(?<![\w.])\.\./" + "shared")
+
+
+def test_no_path_of_a_machine_is_left():
+    found = {str(path.relative_to(ROOT)): MACHINE.findall(path.read_text(encoding="utf-8")) for path in tracked()}
+    assert not {name: paths for name, paths in found.items() if paths}
+
+
+@pytest.mark.parametrize("text", ["see /wor" + "k/main", "cd /home" + "/bob/x", ".." + "/shared/DESIGN.md"])
+def test_a_path_of_a_machine_is_noticed(text):
+    assert MACHINE.search(text)
+
+
+def requirements():
+    """Name and reason of every pinned requirement."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return [re.fullmatch(r"([\w-]+)==([\w.]+)  # (.+)", line) for line in lines if re.match(r"\w", line)]
+
+
+def test_every_requirement_is_pinned_and_has_a_reason():
+    assert requirements()
+    assert all(requirements())
+
+
+# What a requirement is called where it is used, if not by its own name.
+USED_AS = {
+    "jupyter-book": "jupyter-book",
+    "pytest-xdist": "loadfile",
+    "check-jsonschema": "check_jsonschema",
+    "axe-playwright-python": "axe_playwright_python",
+    "ipykernel": "ipykernel",
+}
+
+
+def test_every_requirement_is_used():
+    text = "\n".join(
+        path.read_text(encoding="utf-8") for path in tracked() if path.name not in ("requirements.txt", "test_project.py")
+    ) + "python3 (ipykernel)"
+    unused = [
+        match[1]
+        for match in requirements()
+        if not re.search(rf"\b{USED_AS.get(match[1], match[1].replace('-', '[-_]'))}\b", text)
+    ]
+    assert not unused
+
+
+STANDARD = set(sys.stdlib_module_names)
+OURS = {"helpers", "tools", "benchmarks", "page_visits", "page_furniture", "conftest"}
+# Come with a requirement, by that requirement's own promise.
+COMES_WITH = {
+    "yaml": "jupyter-book", "sphinx": "jupyter-book", "docutils": "jupyter-book", "myst_nb": "jupyter-book",
+    "jupyter_cache": "jupyter-book", "numpy": "matplotlib", "PIL": "matplotlib", "requests": "jupyter-book",
+}  # fmt: skip
+
+
+def test_every_import_is_required():
+    required = {match[1].replace("-", "_") for match in requirements()}
+    missing = {}
+    for path in tracked():
+        if path.suffix != ".py":
+            continue
+        imported = re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        for name in set(imported) - STANDARD - OURS - required - set(COMES_WITH):
+            missing.setdefault(name, []).append(path.name)
+    assert not missing

@@ -1,0 +1,199 @@
+"""The built site: complete, by itself, light, and the same as the notebooks."""
+
+from __future__ import annotations
+
+import gzip
+import html
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from tools import chapters as book
+from tools.build import SITE
+from tools.reading import figures, number
+
+CHAPTERS = book.chapters()
+PAGES = [name for name, _ in book.table_of_contents()]
+HEAVIEST = 400_000  # bytes of a chapter's page with its own figures, compressed, beside the shared assets
+LOADS = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src", "video": "src", "object": "data"}
+# `rel`s of a link that a browser does not fetch.
+NOT_FETCHED = {"canonical", "next", "prev", "author", "license", "search", "index"}
+
+
+class Page(HTMLParser):
+    """What a page loads, links to and can be linked at."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.images: list[dict[str, str]] = []
+        self.buttons: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {key: value or "" for key, value in attrs}
+        self.anchors |= {given[key] for key in ("id", "name") if key in given}
+        if tag in LOADS and given.get(LOADS[tag]) and not (set(given.get("rel", "").split()) & NOT_FETCHED):
+            self.loads.append(given[LOADS[tag]])
+        if tag == "a" and "href" in given:
+            self.links.append(given["href"])
+        if tag == "img":
+            self.images.append(given)
+
+
+def read(name: str) -> str:
+    path = SITE / f"{name}.html"
+    if not path.is_file():
+        pytest.fail(f"{path.name} is not built: run `make book`")
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def pages():
+    return {path: Page(path.read_text(encoding="utf-8")) for path in SITE.rglob("*.html") if "_static" not in path.parts}
+
+
+def foreign(page: Page) -> list[str]:
+    """What a page would load from another host."""
+    return [url for url in page.loads if urlsplit(url).netloc or url.startswith("//")]
+
+
+def broken(page: Page, path, pages) -> list[str]:
+    """Links of a page to files or anchors that are not there."""
+    found = []
+    for link in page.links + page.loads:
+        parts = urlsplit(link)
+        if parts.scheme or parts.netloc:
+            continue
+        target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+        target = target / "index.html" if target.is_dir() else target
+        missing_anchor = parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].anchors
+        if not target.is_file() or missing_anchor:
+            found.append(link)
+    return found
+
+
+@pytest.mark.parametrize("name", [*PAGES, "search"])
+def test_page_loads_nothing_from_another_host(name):
+    text = read(name)
+    assert not foreign(Page(text))
+    scripts = "".join(re.findall(r"<script[^>]*>(.*?)</script>", text, re.DOTALL))
+    assert not re.findall(r"unpkg\.com|jsdelivr|cdnjs|googleapis|cdn\.", scripts)
+
+
+def test_style_sheets_load_nothing_from_another_host():
+    sheets = list(SITE.rglob("*.css"))
+    assert sheets
+    found = {
+        path.name: re.findall(r"(?:url\(|@import\s+)[\"']?((?:https?:)?//[^)\"']+)", path.read_text(encoding="utf-8"))
+        for path in sheets
+    }
+    assert not {name: urls for name, urls in found.items() if urls}
+
+
+def test_foreign_and_broken_things_are_noticed(tmp_path):
+    path = tmp_path / "a.html"
+    path.write_text("")
+    page = Page('<script src="//cdn.example/x.js"></script><a href="b.html">b</a><a href="#no">c</a><a id="yes" href="#yes">d</a>')
+    assert foreign(page) == ["//cdn.example/x.js"]
+    assert broken(page, path, {path: page}) == ["b.html", "#no"]
+
+
+def test_every_internal_link_and_anchor_exists(pages):
+    assert pages
+    found = {path.name: broken(page, path, pages) for path, page in pages.items()}
+    assert not {name: links for name, links in found.items() if links}
+
+
+def test_every_page_is_in_the_table_of_contents():
+    assert sorted(PAGES) == sorted(f"book/{path.stem}" for path in book.BOOK.glob("*.md"))
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_page_shows_what_the_notebook_printed(chapter):
+    text = html.unescape(re.sub(r"<[^>]+>", "", read(f"book/{chapter.stem}")))
+    for line in book.printed(book.read_notebook(book.notebook_of(chapter))).splitlines():
+        assert line in text
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_notebook_and_page_number_alike(chapter):
+    text = read(f"book/{chapter.stem}")
+    for place, label in enumerate(book.labels(chapter)):
+        shown = re.search(rf'id="equation-{label}".*?class="eqno">\(([\d.]+)\)', text, re.DOTALL)
+        assert shown, f"{label} has no number on the page"
+        assert shown[1] == number(chapter, place)
+    for place, name in enumerate(figures(chapter)):
+        if name:
+            shown = re.search(rf'<figure[^>]*id="{name}".*?caption-number">Figure ([\d.]+)', text, re.DOTALL)
+            assert shown, f"{name} has no number on the page"
+            assert shown[1] == number(chapter, place)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_picture_has_alt_text(name):
+    for image in Page(read(name)).images:
+        alt = image.get("alt", "")
+        decoration = image.get("role") == "presentation" or "logo" in image.get("class", "")
+        assert decoration or (alt and not re.fullmatch(r"\S*[0-9a-f]{16,}\S*", alt)), image
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_page_is_light(chapter, pages):
+    path = SITE / "book" / f"{chapter.stem}.html"
+    own = [path] + [(path.parent / image["src"]).resolve() for image in pages[path].images if "_images" in image["src"]]
+    weight = sum(len(gzip.compress(file.read_bytes())) for file in own)
+    assert weight < HEAVIEST
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_the_buttons_lead_somewhere(chapter):
+    page = Page(read(f"book/{chapter.stem}"))
+    assert f"../notebooks/{chapter.stem}.ipynb" in page.links
+    assert (SITE / "notebooks" / f"{chapter.stem}.ipynb").read_bytes() == book.notebook_of(chapter).read_bytes()
+    launches = [unquote(link) for link in page.links if "mybinder.org" in link]
+    assert all(link.endswith(f"urlpath=lab/tree/notebooks/{chapter.stem}.ipynb") for link in launches)
+    assert "running.html" in page.links
+    assert not [link for link in page.links if "colab" in link]
+
+
+def test_no_script_of_thebe():
+    for name in PAGES:
+        assert "thebe" not in " ".join(Page(read(name)).loads).lower()
+        assert "THEBE_JS_URL" not in read(name)
+
+
+def missing_from(ledger: str) -> list[str]:
+    """Labels of the book that a ledger does not name."""
+    names = {label for chapter in CHAPTERS for label in book.labels(chapter)}
+    for chapter in CHAPTERS:
+        names |= {check.name for check in book.differs_lines(book.read_notebook(book.notebook_of(chapter)))}
+    text = re.sub(r"<[^>]+>", "", ledger)
+    return sorted(name for name in names if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text))
+
+
+def test_the_ledger_is_complete():
+    assert missing_from(read("book/ledger")) == []
+
+
+def test_a_gap_in_the_ledger_is_noticed():
+    label = next(label for chapter in CHAPTERS for label in book.labels(chapter))
+    assert label in missing_from(read("book/ledger").replace(label, ""))
+
+
+def test_the_ledger_lists_the_planted_mistakes():
+    text = html.unescape(re.sub(r"<[^>]+>", "", read("book/ledger")))
+    for mistake in book.mistakes():
+        assert mistake["name"] in text
+        for by in mistake["caught_by"]:
+            assert by in text
+
+
+def test_mathjax_is_here_and_trimmed():
+    folder = SITE / "_static" / "mathjax"
+    assert (folder / "tex-chtml.js").is_file()
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 7_000_000
