@@ -6,8 +6,8 @@ import re
 from collections import Counter
 
 import pytest
-from helpers.checks import CheckFailed, differs, holds
 
+from helpers.checks import CheckFailed, differs, holds
 from tools import chapters as book
 
 CHAPTERS = book.chapters()

@@ -12,9 +12,7 @@ SHORTEST_ALT = 25  # characters; "A plot" says nothing
 
 def faults(cell):
     """What a cell's figure lacks; nothing for a cell that draws none."""
-    pictures = [
-        output for output in cell.outputs if any(mime.startswith("image/") for mime in output.get("data", {}))
-    ]
+    pictures = [output for output in cell.outputs if any(mime.startswith("image/") for mime in output.get("data", {}))]
     if not pictures:
         return []
     shown = cell.metadata.get("mystnb", {})

@@ -13,7 +13,9 @@ from tools import execute
 CHAPTERS = book.chapters()
 STORED = [chapter for chapter in CHAPTERS if book.notebook_of(chapter).is_file()]
 # What must not stand in a notebook that other people open: this machine's folders, an object's address.
-PRIVATE = re.compile(r"(?<![\w.])/(?:home|root|Users|tmp|usr|opt|var|private)/\w|[A-Z]:\\\\|site-packages|\bat 0x[0-9a-f]{6,}")
+PRIVATE = re.compile(
+    r"(?<![\w.])/(?:home|root|Users|tmp|usr|opt|var|private)/\w|[A-Z]:\\\\|site-packages|\bat 0x[0-9a-f]{6,}"
+)
 
 
 def each(chapters):

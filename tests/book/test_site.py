@@ -17,7 +17,15 @@ from tools.reading import figures, number
 CHAPTERS = book.chapters()
 PAGES = [name for name, _ in book.table_of_contents()]
 HEAVIEST = 400_000  # bytes of a chapter's page with its own figures, compressed, beside the shared assets
-LOADS = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src", "video": "src", "object": "data"}
+LOADS = {
+    "script": "src",
+    "link": "href",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "video": "src",
+    "object": "data",
+}
 # `rel`s of a link that a browser does not fetch.
 NOT_FETCHED = {"canonical", "next", "prev", "author", "license", "search", "index"}
 
@@ -54,7 +62,9 @@ def read(name: str) -> str:
 
 @pytest.fixture(scope="session")
 def pages():
-    return {path: Page(path.read_text(encoding="utf-8")) for path in SITE.rglob("*.html") if "_static" not in path.parts}
+    return {
+        path: Page(path.read_text(encoding="utf-8")) for path in SITE.rglob("*.html") if "_static" not in path.parts
+    }
 
 
 def foreign(page: Page) -> list[str]:
@@ -98,7 +108,9 @@ def test_style_sheets_load_nothing_from_another_host():
 def test_foreign_and_broken_things_are_noticed(tmp_path):
     path = tmp_path / "a.html"
     path.write_text("")
-    page = Page('<script src="//cdn.example/x.js"></script><a href="b.html">b</a><a href="#no">c</a><a id="yes" href="#yes">d</a>')
+    page = Page(
+        '<script src="//cdn.example/x.js"></script><a href="b.html">b</a><a href="#no">c</a><a id="yes" href="#yes">d</a>'
+    )
     assert foreign(page) == ["//cdn.example/x.js"]
     assert broken(page, path, {path: page}) == ["b.html", "#no"]
 

@@ -12,7 +12,7 @@ from tools import browser, env, reading
 from tools import chapters as book
 
 sys.path.insert(0, str(book.BOOK / "_ext"))
-import page_furniture  # noqa: E402
+import page_furniture
 
 HEADER = "---\njupytext:\n  text_representation:\n    format_name: myst\n---\n"
 
@@ -47,7 +47,7 @@ def chapter(tmp_path):
         ("r = {glue:text}`r:.2f`.", "r = 0.99."),
         ("{glue:text}`name`", "Ann"),
         ("{cite:t}`one` says", "[Hampel (1974)](../book/references.md) says"),
-        ("known {cite:p}`koh2017understanding,many`", "known ([Koh and Liang, 2017; A et al., 2023](../book/references.md))"),
+        ("known {cite:p}`koh2017understanding,many`", "known ([Koh and Liang, 2017; A et al., 2023](../book/references.md))"),  # noqa: E501
         ("see [](01-a.md)", "see [First](01-a.ipynb)"),
         ("see [that](01-a.md#a-part)", "see [that](01-a.ipynb#a-part)"),
         ("see [](notation.md)", "see [Notation](../book/notation.md)"),

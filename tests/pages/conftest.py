@@ -9,6 +9,7 @@ from playwright.sync_api import sync_playwright
 from tools.browser import NoBrowser, find
 from tools.build import SITE
 
+
 @pytest.fixture(scope="session")
 def site():
     """The address of the built book."""

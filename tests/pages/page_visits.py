@@ -23,11 +23,10 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 def serve(folder):
     """A server of ``folder`` on a free port; returns it and its address."""
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder))
-    )
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server, f"http://127.0.0.1:{server.server_address[1]}"
+
 
 PHONE = {"width": 390, "height": 844}
 WIDE = {"width": 1280, "height": 900}
@@ -49,7 +48,8 @@ STICKS_OUT = """() => {
 }"""
 # Mathematics that MathJax refused, or never saw.
 BAD_MATHEMATICS = """() => [
-  ...[...document.querySelectorAll("mjx-merror, merror, [data-mml-node=merror]")].map((e) => "refused: " + e.textContent),
+  ...[...document.querySelectorAll("mjx-merror, merror, [data-mml-node=merror]")]
+    .map((e) => "refused: " + e.textContent),
   ...[...document.querySelectorAll(".math")].filter((e) => !e.querySelector("mjx-container"))
     .map((e) => "not rendered: " + e.textContent.slice(0, 60)),
 ]"""

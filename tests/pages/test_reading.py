@@ -12,7 +12,9 @@ from PIL import Image, ImageDraw
 from tools.build import SITE
 
 WITH_FIGURES = [
-    page for page in PAGES if (SITE / f"{page}.html").is_file() and "_images/" in (SITE / f"{page}.html").read_text("utf-8")
+    page
+    for page in PAGES
+    if (SITE / f"{page}.html").is_file() and "_images/" in (SITE / f"{page}.html").read_text("utf-8")
 ]
 
 
@@ -109,7 +111,9 @@ def test_the_switch_turns_the_page_dark_and_it_stays_dark(site, tab):
 
 
 def test_a_solution_folds_out(site, tab):
-    page = next((p for p in PAGES if "solution" in (SITE / f"{p}.html").read_text("utf-8") and p.startswith("book/0")), None)
+    page = next(
+        (p for p in PAGES if "solution" in (SITE / f"{p}.html").read_text("utf-8") and p.startswith("book/0")), None
+    )
     if page is None:
         pytest.fail("no chapter has a solution")
     tab.goto(f"{site}/{page}.html")
