@@ -110,9 +110,10 @@ STANDARD = set(sys.stdlib_module_names)
 OURS = {"helpers", "tools", "benchmarks", "page_visits", "page_furniture", "conftest"}
 # Come with a requirement, by that requirement's own promise.
 COMES_WITH = {
-    "yaml": "jupyter-book", "sphinx": "jupyter-book", "docutils": "jupyter-book", "myst_nb": "jupyter-book",
-    "jupyter_cache": "jupyter-book", "numpy": "matplotlib", "PIL": "matplotlib", "ruamel": "check-jsonschema",
-}  # fmt: skip
+    **dict.fromkeys(["yaml", "sphinx", "docutils", "myst_nb", "jupyter_cache", "tornado"], "jupyter-book"),
+    **dict.fromkeys(["numpy", "PIL"], "matplotlib"),
+    "ruamel": "check-jsonschema",
+}
 
 
 def test_every_import_is_required():
@@ -127,3 +128,28 @@ def test_every_import_is_required():
         for name in set(imported) - set(optional) - STANDARD - OURS - required - set(COMES_WITH):
             missing.setdefault(name, []).append(path.name)
     assert not missing
+
+
+def pins(path):
+    return dict(re.findall(r"^([\w-]+)==([\w.]+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def test_binder_has_the_same_pins():
+    here, there = pins(ROOT / "requirements.txt"), pins(ROOT / "binder" / "requirements.txt")
+    assert {name: there[name] for name in there.keys() & here.keys()} == {
+        name: here[name] for name in there.keys() & here
+    }
+    assert {"torch", "matplotlib", "ipykernel", "myst-nb", "jupyterlab", "jupyterlab_myst"} <= there.keys()
+
+
+def test_binder_takes_the_cpu_build_of_torch_and_a_python_of_ours():
+    text = (ROOT / "binder" / "requirements.txt").read_text(encoding="utf-8")
+    assert text.startswith("--extra-index-url https://download.pytorch.org/whl/cpu\n")
+    assert re.search(r"^torch==[\d.]+\+cpu$", text, re.MULTILINE)
+    assert (ROOT / "binder" / "runtime.txt").read_text(encoding="utf-8").strip() == "python-3.11"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no executable bit")
+def test_scripts_can_be_executed():
+    assert (ROOT / "binder" / "postBuild").stat().st_mode & 0o100
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o100

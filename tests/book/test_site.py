@@ -108,9 +108,8 @@ def test_style_sheets_load_nothing_from_another_host():
 def test_foreign_and_broken_things_are_noticed(tmp_path):
     path = tmp_path / "a.html"
     path.write_text("")
-    page = Page(
-        '<script src="//cdn.example/x.js"></script><a href="b.html">b</a><a href="#no">c</a><a id="yes" href="#yes">d</a>'
-    )
+    links = '<a href="b.html">b</a><a href="#no">c</a><a id="yes" href="#yes">d</a>'
+    page = Page(f'<script src="//cdn.example/x.js"></script>{links}')
     assert foreign(page) == ["//cdn.example/x.js"]
     assert broken(page, path, {path: page}) == ["b.html", "#no"]
 
