@@ -84,13 +84,20 @@ class Mistakes(_Generated):
         except FileNotFoundError as error:
             raise self.error(str(error)) from None
         self.env.note_dependency(str(MISTAKES))
-        declared = {label for chapter in book.chapters() for label in book.labels(chapter)}
+        chapters = {chapter.stem: chapter for chapter in book.chapters()}
+        declared = {label for chapter in chapters.values() for label in book.labels(chapter)}
+
+        def linked(catcher: str) -> str:
+            """A label as the equation's number; ``… in NN-chapter`` as a link to the chapter; a test by its id."""
+            what, _, where = catcher.partition(" in ")
+            if catcher in declared:
+                return f"{{eq}}`{catcher}` (`{catcher}`)"
+            return f"`{what}` in [](./{where}.md)" if where in chapters else f"`{catcher}`"
+
         rows = []
         for mistake in planted:
-            caught = [
-                f"{{eq}}`{name}` (`{name}`)" if name in declared else f"`{name}`" for name in mistake["caught_by"]
-            ]
-            rows.append([f"`{mistake['name']}`", _cell(mistake["what"]), "; ".join(caught)])
+            caught = "; ".join(linked(catcher) for catcher in mistake["caught_by"])
+            rows.append([f"`{mistake['name']}`", _cell(mistake["what"]), caught])
         return _table(["Mistake", "What is done wrong", "Caught by"], rows)
 
 

@@ -62,9 +62,8 @@ def read(name: str) -> str:
 
 @pytest.fixture(scope="session")
 def pages():
-    return {
-        path: Page(path.read_text(encoding="utf-8")) for path in SITE.rglob("*.html") if "_static" not in path.parts
-    }
+    # Only what the book has now: a build leaves the pages of chapters that are gone.
+    return {SITE / f"{name}.html": Page(read(name)) for name in [*PAGES, "search", "index"]}
 
 
 def foreign(page: Page) -> list[str]:
@@ -201,7 +200,7 @@ def test_the_ledger_lists_the_planted_mistakes():
     for mistake in book.mistakes():
         assert mistake["name"] in text
         for by in mistake["caught_by"]:
-            assert by in text
+            assert by.partition(" in ")[0] in text
 
 
 def test_mathjax_is_here_and_trimmed():
