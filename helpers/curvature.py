@@ -55,7 +55,8 @@ def cholesky_factor(H: Tensor) -> Tensor:
     """
     check_symmetric(H)
     L, info = torch.linalg.cholesky_ex(H)
-    if info:
+    # A singular H may pass by an accident of rounding, and then shows a pivot that is little more than rounding.
+    if info or L.diagonal().min() ** 2 <= 100 * len(H) * torch.finfo(H.dtype).eps * H.diagonal().max():
         smallest = float(torch.linalg.eigvalsh(H)[0])
         raise NotPositiveDefinite(
             f"H is not positive definite: its smallest eigenvalue is {smallest:.2e}. At such a point training has not "

@@ -83,14 +83,26 @@ def certify(risk: Risk, theta: Tensor, weights: Tensor | None = None, *, gtol: f
         NotAMinimum: with the smallest eigenvalue.
     """
     norm = check_stationary(risk, theta, weights, gtol=gtol)
-    smallest = float(torch.linalg.eigvalsh(risk.hessian(theta, weights))[0])
-    if not smallest > 0:
+    eigenvalues = torch.linalg.eigvalsh(risk.hessian(theta, weights))
+    smallest = float(eigenvalues[0])
+    if not _is_minimum(theta, norm, eigenvalues):
         raise NotAMinimum(
             f"theta is stationary (‖∇R‖ = {norm:.1e}) but no minimum: the smallest eigenvalue of its Hessian is "
             f"{smallest:.2e}. Start elsewhere, or raise the L2 strength.",
             theta,
         )
     return Certificate(theta, norm, smallest)
+
+
+def _is_minimum(theta: Tensor, norm: Tensor | float, eigenvalues: Tensor) -> Tensor:
+    """Whether the smallest of the ``eigenvalues`` (…, p), ascending, is positive and means something; shape (…).
+
+    It must exceed its own rounding. And the minimum, about ``‖∇R‖ / smallest`` away, must be near: where the risk only
+    falls more and more slowly (separable classes without L2), gradient and curvature vanish together.
+    """
+    smallest, largest = eigenvalues[..., 0], eigenvalues[..., -1].abs()
+    rounding = eigenvalues.shape[-1] * torch.finfo(eigenvalues.dtype).eps * largest
+    return (smallest > rounding) & (norm <= smallest * 0.01 * (1 + theta.norm(dim=-1)))
 
 
 def minimise(
@@ -207,11 +219,12 @@ def minimise_many(
             thetas,
         )
     H = risk.hessians(thetas, W)
-    smallest = torch.linalg.eigvalsh(H)[:, 0]
-    if not (smallest > 0).all():
+    eigenvalues = torch.linalg.eigvalsh(H)
+    smallest, minimum = eigenvalues[:, 0], _is_minimum(thetas, norms, eigenvalues)
+    if not minimum.all():
         raise NotAMinimum(
-            "stationary, but no minimum: the smallest eigenvalue of the Hessian is not positive in "
-            f"{_which(~(smallest > 0), smallest)}. Start elsewhere, or raise the L2 strength.",
+            "stationary, but no minimum: the smallest eigenvalue of the Hessian is not positive, or nearly 0, in "
+            f"{_which(~minimum, smallest)}. Start elsewhere, or raise the L2 strength.",
             thetas,
         )
     # The Hessians are there: one step of Newton takes the gradients down to rounding. It moves a model by no more than

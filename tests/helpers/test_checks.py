@@ -1,0 +1,129 @@
+"""`holds`, `differs` and `agreement`: they pass what agrees, and notice what does not."""
+
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from helpers import CheckFailed, agreement, central_difference, differs, holds
+
+numbers = st.floats(-1e3, 1e3)
+
+
+def test_an_equation_that_holds_says_so_in_one_stable_line(capsys):
+    holds("eq-a", torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.0 + 1e-9]), rtol=1e-8, because="why")
+    holds("eq-b", 1.0, 1.0 + 1e-11, atol=1e-10, because="why not")
+    assert capsys.readouterr().out == (
+        "✓ eq-a: both sides agree to 1e-08 relative (why)\n✓ eq-b: both sides agree to 1e-10 absolute (why not)\n"
+    )
+
+
+@given(left=numbers, right=numbers, tolerance=st.floats(1e-6, 10))
+def test_holds_is_the_complement_of_differs(left, right, tolerance):
+    assume(abs(abs(left - right) - tolerance) > 1e-9)
+    if abs(left - right) < tolerance:
+        holds("eq", left, right, atol=tolerance, because="")
+        with pytest.raises(CheckFailed, match="should have broken"):
+            differs("claim", left, right, by=tolerance, because="")
+    else:
+        differs("claim", left, right, by=tolerance, because="")
+        with pytest.raises(CheckFailed, match="eq does not hold: the sides differ by up to"):
+            holds("eq", left, right, atol=tolerance, because="")
+
+
+@pytest.mark.parametrize("wrong", [-1.0, 60.0, 1.02, 0.0])
+def test_a_wrong_sign_or_factor_is_noticed(wrong):
+    truth = torch.tensor([0.3, -0.2, 1e-6])
+    with pytest.raises(CheckFailed):
+        holds("eq", wrong * truth, truth, rtol=1e-8, because="")
+
+
+def test_one_wrong_entry_is_noticed():
+    truth = torch.ones(100)
+    wrong = truth.clone()
+    wrong[57] += 1e-3
+    with pytest.raises(CheckFailed, match=r"1\.00e-03"):
+        holds("eq", wrong, truth, rtol=1e-6, because="")
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_what_is_not_finite_never_holds(value):
+    with pytest.raises(CheckFailed, match="not finite"):
+        holds("eq", torch.tensor([value]), torch.tensor([value]) + 0, atol=1.0, because="")
+
+
+def test_nan_is_no_difference():
+    with pytest.raises(CheckFailed, match="should have broken"):
+        differs("claim", torch.tensor([torch.nan]), torch.tensor([1.0]), by=0.1, because="")
+
+
+def test_checks_that_check_nothing_are_refused():
+    x = torch.ones(2)
+    with pytest.raises(ValueError, match="the same tensor: a check needs two"):
+        holds("eq", x, x, atol=1.0, because="")
+    with pytest.raises(ValueError, match="both sides are empty"):
+        holds("eq", torch.ones(0), torch.zeros(0), atol=1.0, because="")
+    with pytest.raises(ValueError, match=r"left has shape \(2,\) and right \(1,\): compare like with like"):
+        holds("eq", x, torch.ones(1), atol=1.0, because="")
+    with pytest.raises(ValueError, match="a machine's accident"):
+        holds("eq", x, torch.ones(2), because="")
+    with pytest.raises(ValueError, match="compare like with like"):
+        differs("claim", x, torch.ones(3), by=0.1, because="")
+
+
+def test_a_failure_shown_says_so_in_one_stable_line(capsys):
+    differs("claim", 1.0, 2.0, by=0.5, because="why")
+    assert capsys.readouterr().out == "✗ claim: breaks as it should, by more than 5e-01 (why)\n"
+
+
+@given(x=st.floats(-2, 2))
+def test_central_differences(x):
+    x, one = torch.tensor(x).double(), torch.tensor(1.0).double()
+    assert float(central_difference(torch.sin, x, one, 1e-5)) == pytest.approx(float(torch.cos(x)), abs=1e-9)
+    with pytest.raises(ValueError, match="h = 0 must be positive"):
+        central_difference(torch.sin, x, one, 0)
+
+
+@given(slope=st.floats(0.1, 10), intercept=st.floats(-5, 5))
+def test_agreement_of_a_line(slope, intercept):
+    x = torch.linspace(-1, 1, 9, dtype=torch.float64).reshape(3, 3)
+    found = agreement(x, slope * x + intercept)
+    assert found.r == pytest.approx(1)
+    assert found.slope == pytest.approx(slope)
+    assert found.intercept == pytest.approx(intercept, abs=1e-12)
+    assert found.largest_error == pytest.approx(float((x - slope * x - intercept).abs().max()))
+
+
+def test_agreement_against_numpy():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 50, generator=generator, dtype=torch.float64)
+    found = agreement(x, y)
+    assert found.r == pytest.approx(float(torch.corrcoef(torch.stack([x, y]))[0, 1]))
+    A = torch.stack([x, torch.ones_like(x)], dim=1)
+    slope, intercept = torch.linalg.lstsq(A, y).solution.tolist()
+    assert (found.slope, found.intercept) == (pytest.approx(slope), pytest.approx(intercept))
+
+
+def test_a_flipped_sign_shows_in_every_number_but_the_size_of_r():
+    x = torch.linspace(-1, 1, 5)
+    found = agreement(-x, x)
+    assert (found.r, found.slope) == (pytest.approx(-1), pytest.approx(-1))
+    assert found.largest_error == 2
+
+
+def test_agreement_prints_no_negative_zero():
+    x = torch.linspace(-1, 1, 5, dtype=torch.float64)
+    assert str(agreement(x, x - 1e-9)) == "r = 1.000, slope = 1.00, intercept = 0.0000, largest error = 0.0000"
+
+
+@pytest.mark.parametrize("pair", [(torch.ones(4), torch.arange(4.0)), (torch.arange(4.0), torch.full((4,), 0.1))])
+def test_constant_predictions_are_refused(pair):
+    """What a model that ignores its parameters gives."""
+    with pytest.raises(ValueError, match="values are the same: there is nothing to correlate"):
+        agreement(*pair)
+
+
+@pytest.mark.parametrize(("x", "y"), [(torch.ones(3), torch.ones(4)), (torch.ones(2), torch.ones(2))])
+def test_too_little_to_compare_is_refused(x, y):
+    with pytest.raises(ValueError, match="at least three values"):
+        agreement(x, y)

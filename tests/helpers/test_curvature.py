@@ -1,0 +1,84 @@
+"""The Hessian as a matrix: spectrum, products, solving; and what is refused."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import NotPositiveDefinite, cholesky_solve, condition_number, hessian_vector_product, spectrum
+from helpers.curvature import cholesky_factor
+
+
+def symmetric(seed, p, smallest=0.1):
+    """A symmetric matrix with known eigenvalues, from ``smallest`` upwards."""
+    generator = torch.Generator().manual_seed(seed)
+    Q, _ = torch.linalg.qr(torch.randn(p, p, generator=generator, dtype=torch.float64))
+    d = smallest + torch.arange(p, dtype=torch.float64)
+    H = (Q * d) @ Q.T
+    return (H + H.T) / 2, d
+
+
+@given(seed=st.integers(0, 10**6), p=st.integers(1, 8))
+def test_spectrum_and_condition_number(seed, p):
+    H, expected = symmetric(seed, p)
+    d, Q = spectrum(H)
+    torch.testing.assert_close(d, expected)
+    torch.testing.assert_close((Q * d) @ Q.T, H)
+    assert condition_number(H) == pytest.approx(float(expected[-1] / expected[0]))
+
+
+def test_the_condition_number_takes_absolute_values():
+    assert condition_number(torch.diag(torch.tensor([-4.0, 2.0]).double())) == 2
+    assert condition_number(torch.diag(torch.tensor([0.0, 2.0]).double())) == torch.inf
+
+
+def test_the_reference_hessian(trained):
+    H = trained.risk.hessian(trained.theta)
+    assert H.shape == (33, 33)
+    assert round(condition_number(H), 1) == 141.7
+    without_l2 = spectrum(H - 0.04 * torch.eye(33).to(H))[0]
+    assert float(without_l2[0]) == pytest.approx(-0.0357, abs=5e-5)
+
+
+@given(seed=st.integers(0, 10**6), p=st.integers(1, 8), columns=st.integers(1, 3))
+def test_solving(seed, p, columns):
+    H, _ = symmetric(seed, p)
+    B = torch.randn(p, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    torch.testing.assert_close(H @ cholesky_solve(H, B), B)
+    assert torch.equal(cholesky_solve(H, B[:, 0]), cholesky_solve(H, B[:, :1])[:, 0])
+    L = cholesky_factor(H)
+    assert torch.equal(L, L.tril())
+    torch.testing.assert_close(L @ L.T, H)
+
+
+@given(seed=st.integers(0, 10**6), p=st.integers(2, 8), smallest=st.sampled_from([-1.0, -1e-6, 0.0]))
+def test_what_is_not_positive_definite_is_refused_with_its_eigenvalue(seed, p, smallest):
+    H, _ = symmetric(seed, p, smallest)
+    with pytest.raises(NotPositiveDefinite, match=r"not positive definite: its smallest eigenvalue is -?\d") as refusal:
+        cholesky_solve(H, torch.ones(p).double())
+    if smallest:
+        assert f"{smallest:.2e}" in str(refusal.value)
+
+
+@pytest.mark.parametrize("f", [spectrum, condition_number, lambda H: cholesky_solve(H, H)])
+@pytest.mark.parametrize(
+    ("H", "says"),
+    [
+        (torch.ones(2, 3), r"shape \(2, 3\): a Hessian is square"),
+        (torch.ones(2), "a Hessian is square"),
+        (torch.tensor([[1.0, torch.nan], [torch.nan, 1.0]]), "not finite"),
+        (torch.tensor([[2.0, 1e-3], [0.0, 2.0]]), r"not symmetric: \|H - Hᵀ\| reaches 1\.0e-03"),
+        (torch.tensor([[2.0, 1e-9], [0.0, 2.0]]).double(), "missing transpose"),
+    ],
+)
+def test_what_is_no_hessian_is_refused(f, H, says):
+    with pytest.raises(ValueError, match=says):
+        f(H)
+
+
+def test_a_product_needs_no_matrix(trained, close):
+    v = torch.linspace(-1, 1, 33, dtype=torch.float64).to(trained.theta)
+    w = torch.linspace(0, 0.1, 60, dtype=torch.float64).to(trained.theta)
+    for weights in (None, w):
+        expected = trained.risk.hessian(trained.theta, weights) @ v
+        close(hessian_vector_product(trained.risk, trained.theta, v, weights), expected)

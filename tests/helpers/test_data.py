@@ -1,0 +1,69 @@
+"""Examples, and the ring problem."""
+
+import pytest
+import torch
+
+from helpers import Data, ring
+
+
+def test_the_ring_is_the_reference_problem():
+    train, test = ring()
+    assert train.X.shape == (60, 2)
+    assert test.X.shape == (20, 2)
+    assert train.X.dtype == train.y.dtype == torch.float64
+    assert int(train.y.sum()) == 26
+    assert torch.equal(train.y, (train.X.square().sum(1) > 1.5).double())
+    assert torch.equal(train.X, train.X.float().double()), "drawn in float32, so that both formats hold the same points"
+
+
+def test_the_test_points_are_drawn_after_the_training_points():
+    generator = torch.Generator().manual_seed(0)
+    train, test = ring()
+    assert torch.equal(train.X, torch.randn(60, 2, generator=generator).double())
+    assert torch.equal(test.X, torch.randn(20, 2, generator=generator).double())
+
+
+def test_the_ring_leaves_the_global_random_state_alone():
+    before = torch.get_rng_state()
+    ring()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_examples_can_be_taken_out():
+    train, _ = ring()
+    assert train[3].X.shape == (1, 2)
+    assert torch.equal(train[[0, 2]].X, train.X[[0, 2]])
+    assert torch.equal(train[:5].y, train.y[:5])
+    assert len(train[train.y == 1]) == 26
+
+
+def test_to_converts_inputs_and_leaves_integer_labels_integer():
+    data = Data(torch.zeros(2, 3), torch.tensor([0, 1])).to(torch.float64)
+    assert data.X.dtype == torch.float64
+    assert data.y.dtype == torch.int64
+
+
+def test_to_moves_and_converts(device):
+    moved = ring()[0].to(device)
+    assert moved.X.device.type == moved.y.device.type == device
+    assert moved.to(torch.float32).y.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "says"),
+    [
+        (torch.zeros(3, 2), torch.zeros(2), r"X has shape \(3, 2\) and y \(2,\)"),
+        (torch.zeros(0, 2), torch.zeros(0), "at least one"),
+        (torch.tensor(1.0), torch.tensor(1.0), "at least one"),
+        (torch.tensor([[0.0], [torch.nan]]), torch.zeros(2), r"X is not finite in examples \[1\]"),
+        (torch.zeros(2, 1), torch.tensor([torch.inf, 0.0]), r"y is not finite in examples \[0\]"),
+    ],
+)
+def test_bad_examples_are_refused(X, y, says):
+    with pytest.raises(ValueError, match=says):
+        Data(X, y)
+
+
+def test_inputs_and_targets_share_a_device():
+    with pytest.raises(ValueError, match="X is on meta and y on cpu"):
+        Data(torch.zeros(2, 1, device="meta"), torch.zeros(2))

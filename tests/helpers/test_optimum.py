@@ -1,0 +1,222 @@
+"""A minimum is found, and certified: against formulas, at saddles, and for many weights at once."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from helpers import (
+    CROSS_ENTROPY,
+    LOGISTIC,
+    SQUARED_ERROR,
+    Data,
+    NotAMinimum,
+    NotConverged,
+    NotPositiveDefinite,
+    NotStationary,
+    Risk,
+    certify,
+    flatten,
+    leave_out_weights,
+    minimise,
+    minimise_many,
+    mlp,
+    ring,
+)
+from tests.helpers.closed_forms import Ridge, linear_model
+
+
+@given(seed=st.integers(0, 10**6), n=st.integers(2, 12), p=st.integers(1, 5), l2=st.floats(0.01, 2))
+def test_ridge_regression_by_formula(seed, n, p, l2):
+    ridge = Ridge(n, p, l2, seed)
+    W = torch.rand(4, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    expected = torch.stack([ridge.minimum(w) for w in W])
+    start = torch.zeros(p, dtype=torch.float64)
+    together = minimise_many(ridge.risk, W, start)
+    torch.testing.assert_close(together.thetas, expected, rtol=1e-8, atol=1e-8)
+    for w, theta, smallest in zip(W, expected, together.smallest_eigenvalues, strict=True):
+        certificate = minimise(ridge.risk, start, w)
+        torch.testing.assert_close(certificate.theta, theta, rtol=1e-8, atol=1e-8)
+        assert certificate.smallest_eigenvalue == pytest.approx(float(torch.linalg.eigvalsh(ridge.hessian(w))[0]))
+        assert float(smallest) == pytest.approx(certificate.smallest_eigenvalue)
+
+
+def test_the_reference_minimum(trained):
+    """The book's known numbers."""
+    risk, theta = trained.risk, trained.theta
+    assert float(risk(theta)) == pytest.approx(0.6425, abs=5e-5)
+    right = (trained.model(theta, trained.train.X) > 0) == (trained.train.y == 1)
+    assert round(float(right.double().mean()), 2) == 0.83
+    assert trained.certificate.gradient_norm < 1e-14
+    assert trained.certificate.smallest_eigenvalue == pytest.approx(0.0043, abs=5e-5)
+
+
+def test_a_certificate_is_earned(trained):
+    certificate = certify(trained.risk, trained.theta)
+    assert certificate.gradient_norm == float(trained.risk.gradient(trained.theta).norm())
+    H = trained.risk.hessian(trained.theta)
+    assert certificate.smallest_eigenvalue == pytest.approx(float(torch.linalg.eigvalsh(H)[0]))
+
+
+def test_a_point_that_is_not_stationary_gets_no_certificate(trained):
+    theta = trained.theta + 1e-3
+    norm = float(trained.risk.gradient(theta).norm())
+    with pytest.raises(NotStationary, match=rf"not stationary: ‖∇R‖ = {norm:.1e}, more than gtol = 1e-09"):
+        certify(trained.risk, theta)
+    with pytest.raises(NotStationary, match="pass the weights that theta was trained with"):
+        certify(trained.risk, trained.theta, leave_out_weights(60, device=theta.device)[0])
+
+
+def saddle():
+    """A network of zeros on inputs and labels in balance: the gradient vanishes, and the Hessian is indefinite."""
+    X = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]).double()
+    y = torch.tensor([1.0, 0.0, 1.0, 0.0]).double()
+    return Risk(mlp()[0], Data(X, y), LOGISTIC, 1e-3), torch.zeros(33).double()
+
+
+def test_a_saddle_gets_no_certificate():
+    risk, theta = saddle()
+    smallest = float(torch.linalg.eigvalsh(risk.hessian(theta))[0])
+    assert smallest < -0.01
+    with pytest.raises(NotAMinimum, match=rf"no minimum: the smallest eigenvalue .* is {smallest:.2e}") as stopped:
+        certify(risk, theta)
+    assert torch.equal(stopped.value.theta, theta)
+    with pytest.raises(NotAMinimum, match="smallest eigenvalue"):
+        minimise(risk, theta)
+
+
+def test_a_saddle_among_many_is_named():
+    risk, theta = saddle()
+    start = torch.stack([mlp()[1], theta, mlp(seed=1)[1]])
+    with pytest.raises(NotAMinimum, match=r"not positive, or nearly 0, in problem 1 \(-\d\.\d\de-\d\d\)\.") as stopped:
+        minimise_many(risk, risk.uniform.expand(3, -1), start)
+    found = stopped.value.theta
+    for k in (0, 2):  # nothing is lost: the others are minima
+        certify(risk, found[k])
+
+
+@given(seed=st.integers(0, 10**6))
+def test_a_flat_valley_gets_no_certificate(seed):
+    """Two equal columns, and no L2 to choose between them: an eigenvalue of zero, which rounding may make positive."""
+    ridge = Ridge(8, 2, 0.0, seed)
+    X = ridge.X[:, :1].repeat(1, 2)
+    risk = Risk(ridge.risk.model, Data(X, ridge.y), SQUARED_ERROR, 0.0)
+    theta = torch.linalg.lstsq(X, ridge.y[:, None], driver="gelsd").solution[:, 0]
+    assert abs(float(torch.linalg.eigvalsh(risk.hessian(theta))[0])) < 1e-12
+    with pytest.raises(NotAMinimum, match="the smallest eigenvalue of its Hessian is"):
+        certify(risk, theta)
+    with pytest.raises(NotAMinimum, match="not positive, or nearly 0, in problem 0"):
+        minimise_many(risk, risk.uniform[None], theta)
+
+
+def test_too_few_steps_are_reported_with_the_residual(trained):
+    with pytest.raises(NotConverged, match=r"stopped at ‖∇R‖ = \d\.\de[-+]\d+, above gtol = 1e-09") as stopped:
+        minimise(trained.risk, trained.start, max_steps=3)
+    assert stopped.value.theta.shape == (33,)
+    W = leave_out_weights(60, device=trained.theta.device)
+    with pytest.raises(NotConverged, match=r"after 3 steps in problem 0 \(\d\.\d\de-\d\d\), .* and 55 more") as stopped:
+        minimise_many(trained.risk, W, trained.start, max_steps=3)
+    norms = trained.risk.values_and_gradients(stopped.value.theta, W)[1].norm(dim=1)
+    assert f"problem 0 ({float(norms[0]):.2e})" in str(stopped.value)
+
+
+def test_only_what_failed_is_named(trained):
+    """Problem 1 starts at its minimum; the others have no time to get anywhere."""
+    W = trained.risk.uniform.expand(3, -1)
+    start = torch.stack([trained.start, trained.theta, trained.start])
+    with pytest.raises(NotConverged, match=r"problem 0 \(.*\), problem 2 \([^)]*\): raise max_steps") as stopped:
+        minimise_many(trained.risk, W, start, max_steps=2)
+    assert "problem 1" not in str(stopped.value)
+    assert torch.equal(stopped.value.theta[1], trained.theta)
+
+
+def test_many_are_found_and_certified_one_by_one(trained):
+    W = leave_out_weights(60, device=trained.theta.device)
+    found = minimise_many(trained.risk, W, trained.start)
+    assert len(found) == 60
+    for k in range(0, 60, 11):
+        certificate = certify(trained.risk, found.thetas[k], W[k])
+        assert certificate.gradient_norm == pytest.approx(float(found.gradient_norms[k]), abs=1e-15)
+        assert certificate.smallest_eigenvalue == pytest.approx(float(found.smallest_eigenvalues[k]), rel=1e-3)
+    assert found.gradient_norms.max() <= 1e-9
+    assert found.smallest_eigenvalues.min() > 0
+
+
+def test_no_model_sees_another(trained, close):
+    """Alone, in company, and in another order: the same minimum."""
+    W = leave_out_weights(60, device=trained.theta.device)
+    H = trained.risk.hessian(trained.theta)
+    some = [3, 14, 31]
+    together = minimise_many(trained.risk, W, trained.theta, preconditioner=H).thetas
+    close(minimise_many(trained.risk, W[some], trained.theta, preconditioner=H).thetas, together[some], atol=1e-9)
+    backwards = minimise_many(trained.risk, W.flip(0), trained.theta, preconditioner=H).thetas
+    close(backwards.flip(0), together, atol=1e-9)
+
+
+def test_it_is_deterministic_and_changes_nothing(trained):
+    W = leave_out_weights(60, device=trained.theta.device)[:5]
+    arguments = W.clone(), trained.theta.clone()
+    runs = [minimise_many(trained.risk, W, trained.theta).thetas for _ in range(2)]
+    assert torch.equal(*runs)
+    assert torch.equal(W, arguments[0])
+    assert torch.equal(trained.theta, arguments[1])
+
+
+@given(seed=st.integers(0, 10**6), scale=st.floats(0.1, 10))
+def test_logistic_regression_whatever_the_scale(seed, scale):
+    """Convex, so that there is one minimum to find, from wherever: with columns of very different sizes."""
+    generator = torch.Generator().manual_seed(seed)
+    X = torch.randn(20, 3, generator=generator, dtype=torch.float64) * torch.tensor([1.0, scale, scale**2]).double()
+    y = torch.randint(2, (20,), generator=generator).double()
+    risk = Risk(linear_model(3), Data(X, y), LOGISTIC, 0.01)
+    W, start = leave_out_weights(20)[:5], torch.randn(5, 3, generator=generator, dtype=torch.float64)
+    found = minimise_many(risk, W, start)
+    expected = torch.stack([minimise(risk, start[k], W[k]).theta for k in range(5)])
+    torch.testing.assert_close(found.thetas, expected, rtol=1e-7, atol=1e-7)
+
+
+def test_another_module_and_several_classes(close):
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(18, 1, 4, 4, generator=generator, dtype=torch.float64)
+    y = torch.randint(3, (18,), generator=generator)
+    torch.manual_seed(0)
+    model, start = flatten(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(8, 3)))
+    risk = Risk(model, Data(X, y), CROSS_ENTROPY, 0.05)
+    certificate = minimise(risk, start)
+    found = minimise_many(risk, torch.stack([risk.uniform, risk.uniform]), start)
+    close(found.thetas[0], certificate.theta, atol=1e-7)
+    assert found.smallest_eigenvalues.min() > 0
+
+
+def test_the_preconditioner_must_be_positive_definite(trained):
+    W = leave_out_weights(60, device=trained.theta.device)
+    with pytest.raises(NotPositiveDefinite, match=r"smallest eigenvalue is -1\.00e\+00"):
+        minimise_many(trained.risk, W, trained.theta, preconditioner=-torch.eye(33).to(trained.theta))
+
+
+@pytest.mark.parametrize(
+    ("W", "start", "error", "says"),
+    [
+        (torch.ones(60).double(), torch.zeros(33).double(), ValueError, "one row of weights for each problem"),
+        (torch.ones(0, 60).double(), torch.zeros(33).double(), ValueError, "one row of weights for each problem"),
+        (torch.ones(2, 59).double(), torch.zeros(33).double(), ValueError, "there are n = 60 training examples"),
+        (torch.full((2, 60), torch.nan).double(), torch.zeros(33).double(), ValueError, "not finite"),
+        (torch.ones(2, 60), torch.zeros(33).double(), TypeError, "weights is torch.float32"),
+        (torch.ones(2, 60).double(), torch.zeros(32).double(), ValueError, "the model has p = 33"),
+        (torch.ones(2, 60).double(), torch.zeros(3, 33).double(), ValueError, r"give \(33,\) or \(2, 33\)"),
+        (torch.ones(2, 60).double(), torch.zeros(33), TypeError, "theta is torch.float32"),
+    ],
+)
+def test_bad_arguments_are_refused(W, start, error, says):
+    risk = Risk(mlp()[0], ring()[0])
+    with pytest.raises(error, match=says):
+        minimise_many(risk, W, start)
+
+
+def test_float32_stops_early_and_says_so():
+    train, _ = ring()
+    model, theta = mlp()
+    risk = Risk(model, train.to(torch.float32), LOGISTIC, 0.02)
+    with pytest.raises(NotConverged, match="above gtol = 1e-09"):
+        minimise(risk, theta.float())

@@ -1,0 +1,171 @@
+"""Leaving points out and training again: against the closed form of ridge regression, and warm against from scratch."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import (
+    LOGISTIC,
+    Data,
+    NotAMinimum,
+    NotStationary,
+    Risk,
+    actual_change,
+    agreement,
+    certify,
+    influence,
+    leave_group_out,
+    leave_one_out,
+    leave_out_weights,
+    minimise,
+    predicted_change,
+)
+from tests.helpers.closed_forms import Ridge, linear_model
+
+
+@given(n=st.integers(2, 20))
+def test_the_weights_of_leaving_one_out(n):
+    zero, mean = leave_out_weights(n, convention="zero"), leave_out_weights(n)
+    eye = torch.eye(n, dtype=torch.float64)
+    torch.testing.assert_close(zero, (1 - eye) / n)
+    torch.testing.assert_close(mean, (1 - eye) / (n - 1))
+    assert (zero.diagonal() == 0).all()
+    assert (mean.diagonal() == 0).all()
+
+
+@given(data=st.data(), n=st.integers(2, 12))
+def test_the_weights_of_leaving_groups_out(data, n):
+    group = st.sets(st.integers(0, n - 1), min_size=1, max_size=n - 1)
+    groups = [sorted(members) for members in data.draw(st.lists(group, min_size=1, max_size=4))]
+    for convention in ("zero", "mean"):
+        W = leave_out_weights(n, groups, convention)
+        assert W.shape == (len(groups), n)
+        for row, members in zip(W.tolist(), groups, strict=True):
+            other = 1 / n if convention == "zero" else 1 / (n - len(members))
+            assert row == [0.0 if i in members else other for i in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("groups", "says"),
+    [
+        ([[0], []], "group 1 is .*at least one index"),
+        ([[1, 1]], "each once"),
+        ([[5]], "from 0 to 4"),
+        ([[-1]], "from 0 to 4"),
+        ([[0, 1, 2, 3, 4]], "nothing is left to train on"),
+    ],
+)
+def test_bad_groups_are_refused(groups, says):
+    with pytest.raises(ValueError, match=says):
+        leave_out_weights(5, groups)
+
+
+def test_an_unknown_convention_is_refused(trained):
+    with pytest.raises(ValueError, match="convention is 'none': it must be 'zero' or 'mean'"):
+        leave_one_out(trained.risk, trained.theta, convention="none")
+
+
+@given(seed=st.integers(0, 10**6), n=st.integers(3, 12), p=st.integers(1, 5), l2=st.floats(0.01, 2))
+def test_the_leave_one_out_residual_of_ridge_regression(seed, n, p, l2):
+    """Without point i its residual is ``r_i / (1 - h_i)`` with the leverage ``h_i = x_iᵀ H⁻¹ x_i / n``: exactly."""
+    ridge = Ridge(n, p, l2, seed)
+    h = ((ridge.X @ torch.linalg.inv(ridge.hessian(ridge.uniform))) * ridge.X).sum(1) / n
+    r = ridge.y - ridge.X @ ridge.theta
+    retrained = leave_one_out(ridge.risk, ridge.theta, convention="zero")
+    actual = ridge.y - (ridge.X * retrained.thetas).sum(1)
+    torch.testing.assert_close(actual, r / (1 - h), rtol=1e-7, atol=1e-9)
+
+
+@given(seed=st.integers(0, 10**6), n=st.integers(4, 12), p=st.integers(1, 5), l2=st.floats(0.01, 2))
+def test_each_retraining_of_ridge_regression_by_formula(seed, n, p, l2):
+    ridge = Ridge(n, p, l2, seed)
+    groups = [[0], [0, 1], [1, 2, 3]]
+    for convention in ("zero", "mean"):
+        W = leave_out_weights(n, groups, convention)
+        retrained = leave_group_out(ridge.risk, ridge.theta, groups, convention=convention)
+        expected = torch.stack([ridge.minimum(w) for w in W])
+        torch.testing.assert_close(retrained.thetas, expected, rtol=1e-7, atol=1e-9)
+        after = (expected @ ridge.test.X.T - ridge.test.y).square().T / 2
+        before = (ridge.test.X @ ridge.theta - ridge.test.y).square() / 2
+        change = actual_change(ridge.risk, ridge.theta, retrained, ridge.test)
+        torch.testing.assert_close(change, after - before[:, None], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(("convention", "narrowest"), [("zero", 1.87e-4), ("mean", 2.33e-4)])
+def test_sixty_retrainings_warm_and_from_scratch(trained, convention, narrowest, close):
+    """Both are certified, at the same sixty minima, also that of point 44, in the narrowest valley."""
+    warm = trained.leave_one_out(convention)
+    scratch = leave_one_out(trained.risk, trained.theta, convention=convention, start=trained.start)
+    W = leave_out_weights(60, convention=convention, device=trained.theta.device)
+    for retrained in (warm, scratch):
+        assert retrained.thetas.shape == (60, 33)
+        assert retrained.gradient_norms.max() <= 1e-9
+        for k in (0, 31, 44):
+            certificate = certify(trained.risk, retrained.thetas[k], W[k])
+            assert certificate.smallest_eigenvalue == pytest.approx(float(retrained.smallest_eigenvalues[k]), rel=1e-3)
+    changes = [actual_change(trained.risk, trained.theta, each, trained.test) for each in (warm, scratch)]
+    close(*changes, rtol=0, atol=1e-10)
+    assert warm.smallest_eigenvalues.argmin() == 44
+    assert float(warm.smallest_eigenvalues.min()) == pytest.approx(narrowest, rel=0.01)
+
+
+def test_the_point_left_out_has_no_say(trained, close):
+    """Its label may be anything: the retrained model does not change."""
+    X, y = trained.train.X, trained.train.y.clone()
+    retrained = trained.leave_one_out("zero")
+    y[7] = 1 - y[7]
+    other = Risk(trained.model, Data(X, y), trained.risk.loss, trained.risk.l2)
+    W = leave_out_weights(60, convention="zero", device=X.device)
+    assert other.gradient(retrained.thetas[7], W[7]).norm() <= 1e-9
+    assert other.gradient(retrained.thetas[8], W[8]).norm() > 1e-4
+
+
+def test_like_is_compared_with_like(trained):
+    """Each prediction with its own retraining lies on y = x; the wrong pairing is shifted, which r does not see."""
+    scores = influence(trained.risk, trained.theta, trained.test)[:1]
+    actual = actual_change(trained.risk, trained.theta, trained.leave_one_out("mean"), trained.test[0])
+    own = agreement(predicted_change(scores, "mean"), actual)
+    crossed = agreement(predicted_change(scores, "zero"), actual)
+    assert own.r > 0.997
+    assert crossed.r == pytest.approx(own.r, abs=2e-3)
+    assert abs(own.intercept) < 2e-4
+    assert crossed.intercept == pytest.approx(-0.0045, abs=5e-4)
+
+
+def test_the_shape_and_the_sign_of_the_change(trained):
+    change = actual_change(trained.risk, trained.theta, trained.leave_one_out("mean"), trained.test)
+    assert change.shape == (20, 60)
+    after = trained.risk.losses(trained.leave_one_out("mean").thetas[9], trained.test)
+    before = trained.risk.losses(trained.theta, trained.test)
+    assert torch.equal(change[:, 9], after - before)
+
+
+def test_a_start_for_each_retraining(trained, close):
+    warm = trained.leave_one_out("mean")
+    again = leave_one_out(trained.risk, trained.theta, start=warm.thetas)
+    close(again.thetas, warm.thetas, atol=1e-9)
+
+
+def test_training_must_have_ended_before_points_are_left_out(trained):
+    with pytest.raises(NotStationary, match="theta is not stationary"):
+        leave_one_out(trained.risk, trained.start)
+
+
+def test_a_retraining_that_ends_at_a_saddle_is_named(trained):
+    """From zeros the hidden units never move, and with little L2 what is found is no minimum."""
+    risk = Risk(trained.model, trained.train, trained.risk.loss, 1e-4)
+    with pytest.raises(NotAMinimum, match=r"in problem 0 \(-\d\.\d\de-\d\d\), .* and 55 more") as stopped:
+        leave_one_out(risk, trained.theta, start=torch.zeros_like(trained.theta))
+    assert stopped.value.theta.shape == (60, 33)
+
+
+def test_a_group_whose_loss_leaves_no_minimum_is_named():
+    """Without points 4 and 5 a line separates the classes, and without L2 the loss then falls for ever."""
+    X = torch.tensor([[-2.0], [-1.0], [1.0], [2.0], [-0.5], [0.5]]).double()
+    y = torch.tensor([0.0, 0.0, 1.0, 1.0, 1.0, 0.0]).double()
+    risk = Risk(linear_model(1), Data(X, y), LOGISTIC, 0.0)
+    theta = minimise(risk, torch.zeros(1).double()).theta
+    leave_one_out(risk, theta)
+    with pytest.raises(NotAMinimum, match=r"problem 1 \("):
+        leave_group_out(risk, theta, [[0], [4, 5]])

@@ -1,0 +1,201 @@
+"""The risk and its derivatives, against formulas, finite differences and torch's own double backward."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from helpers import CROSS_ENTROPY, LOGISTIC, SQUARED_ERROR, Data, Loss, Risk, flatten, mlp, ring
+from tests.helpers.closed_forms import Ridge, linear_model
+
+
+def logistic_regression(n=15, p=3, l2=0.05, seed=0, device="cpu"):
+    generator = torch.Generator().manual_seed(seed)
+    X = torch.randn(n, p, generator=generator, dtype=torch.float64).to(device)
+    y = torch.randint(2, (n,), generator=generator).double().to(device)
+    theta = torch.randn(p, generator=generator, dtype=torch.float64).to(device)
+    w = torch.rand(n, generator=generator, dtype=torch.float64).to(device)
+    return Risk(linear_model(p), Data(X, y), LOGISTIC, l2), theta, w
+
+
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 12), p=st.integers(1, 5), l2=st.floats(0, 2))
+def test_ridge_regression_by_formula(seed, n, p, l2):
+    ridge = Ridge(n, p, l2, seed)
+    theta = torch.randn(p, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64)
+    w = torch.rand(n, generator=torch.Generator().manual_seed(seed + 2), dtype=torch.float64)
+    residual = ridge.X @ theta - ridge.y
+    close = torch.testing.assert_close
+    close(ridge.risk.losses(theta), residual.square() / 2)
+    close(ridge.risk(theta, w), w @ residual.square() / 2 + l2 * theta @ theta)
+    close(ridge.risk.gradients(theta), residual[:, None] * ridge.X)
+    close(ridge.risk.gradient(theta, w), ridge.X.T @ (w * residual) + 2 * l2 * theta)
+    close(ridge.risk.hessian(theta, w), ridge.hessian(w))
+
+
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 12), p=st.integers(2, 5), l2=st.floats(0, 2))
+def test_logistic_regression_by_formula(seed, n, p, l2):
+    risk, theta, w = logistic_regression(n, p, l2, seed)
+    X, y = risk.data.X, risk.data.y
+    probability = torch.sigmoid(X @ theta)
+    close = torch.testing.assert_close
+    close(risk.losses(theta), -torch.log(torch.where(y == 1, probability, 1 - probability)))
+    close(risk.gradients(theta), (probability - y)[:, None] * X)
+    close(risk.gradient(theta, w), X.T @ (w * (probability - y)) + 2 * l2 * theta)
+    H = (X.T * (w * probability * (1 - probability))) @ X + 2 * l2 * torch.eye(p, dtype=torch.float64)
+    close(risk.hessian(theta, w), H)
+
+
+def other_shapes():
+    """Risks of other shapes than the ring's: several classes, images, several outputs."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    torch.manual_seed(0)
+    classes = torch.randint(3, (7,), generator=generator)
+    mlp3 = flatten(nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 3)))
+    conv = flatten(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(8, 3)))
+    linear2 = flatten(nn.Linear(4, 2))
+    return {
+        "classes": (Risk(mlp3[0], Data(draw(7, 4), classes), CROSS_ENTROPY, 0.1), mlp3[1]),
+        "images": (Risk(conv[0], Data(draw(7, 1, 4, 4), classes), CROSS_ENTROPY, 0.1), conv[1]),
+        "two outputs": (Risk(linear2[0], Data(draw(7, 4), draw(7, 2)), SQUARED_ERROR, 0.1), linear2[1]),
+        "ring": (Risk(mlp()[0], ring(7)[0], LOGISTIC, 0.02), mlp()[1]),
+    }
+
+
+SHAPES = ["classes", "images", "two outputs", "ring"]
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    return other_shapes()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_derivative_against_finite_differences(shape, shapes, close):
+    risk, theta = shapes[shape]
+    w = torch.linspace(0, 0.3, risk.n, dtype=torch.float64)
+    h, axes = 1e-5, torch.eye(risk.model.p, dtype=torch.float64)
+
+    def central(f):
+        return torch.stack([(f(theta + h * e) - f(theta - h * e)) / (2 * h) for e in axes], dim=-1)
+
+    close(risk.gradients(theta), central(risk.losses), rtol=1e-7, atol=1e-9)
+    close(risk.gradient(theta, w), central(lambda t: risk(t, w)), rtol=1e-7, atol=1e-9)
+    close(risk.hessian(theta, w), central(lambda t: risk.gradient(t, w)), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_parts_make_up_the_whole(shape, shapes, close):
+    risk, theta = shapes[shape]
+    w = torch.linspace(0, 0.3, risk.n, dtype=torch.float64)
+    close(risk(theta, w), w @ risk.losses(theta) + risk.l2 * theta @ theta)
+    close(risk.gradient(theta, w), w @ risk.gradients(theta) + 2 * risk.l2 * theta)
+    H = risk.hessian(theta, w)
+    assert torch.equal(H, H.T)
+    by_backward = torch.autograd.functional.hessian(lambda t: risk.value(t, w), theta)
+    close(H, by_backward)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_many_models_at_once_are_each_model_alone(shape, shapes, close):
+    risk, theta = shapes[shape]
+    generator = torch.Generator().manual_seed(1)
+    thetas = theta + torch.randn(70, len(theta), generator=generator, dtype=torch.float64) / 10
+    W = torch.rand(70, risk.n, generator=generator, dtype=torch.float64)
+    values, gradients = risk.values_and_gradients(thetas, W)
+    hessians = risk.hessians(thetas, W)
+    for k in (0, 1, 63, 64, 69):  # the Hessians come in pieces of 64
+        close(values[k], risk(thetas[k], W[k]))
+        close(gradients[k], risk.gradient(thetas[k], W[k]))
+        close(hessians[k], risk.hessian(thetas[k], W[k]))
+    assert not gradients.requires_grad
+
+
+def test_the_hessian_does_not_depend_on_how_many_rows_are_computed_at_once(shapes, close, monkeypatch):
+    risk, theta = shapes["classes"]
+    whole = risk.hessian(theta)
+    monkeypatch.setattr("helpers.risk._ROWS_AT_ONCE", 1)
+    close(risk.hessian(theta), whole)
+
+
+def test_example_by_example_is_all_at_once(shapes, close):
+    risk, theta = shapes["classes"]
+    for i in range(risk.n):
+        close(risk.losses(theta, risk.data[i])[0], risk.losses(theta)[i])
+        close(risk.gradients(theta, risk.data[i])[0], risk.gradients(theta)[i])
+
+
+def test_training_is_uniform_weights(trained, close):
+    close(trained.risk(trained.theta), trained.risk(trained.theta, torch.full_like(trained.train.y, 1 / 60)))
+    close(trained.risk.losses(trained.theta), trained.risk.losses(trained.theta, trained.train))
+
+
+def test_it_works_where_the_data_are(trained, device):
+    assert trained.risk.hessian(trained.theta).device.type == device
+    assert trained.risk.uniform.device.type == device
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "says"),
+    [
+        (torch.ones(59).double(), ValueError, r"weights have shape \(59,\), but there are n = 60"),
+        (torch.ones(60, 1).double(), ValueError, r"weights have shape \(60, 1\)"),
+        (torch.ones(60).double().index_fill(0, torch.tensor([7]), torch.nan), ValueError, r"not finite at \[7\]"),
+        (torch.ones(60).double().index_fill(0, torch.tensor([0, 1]), torch.inf), ValueError, r"finite at \[0, 1\]"),
+        (torch.ones(60), TypeError, "weights is torch.float32 and the data torch.float64"),
+    ],
+)
+@pytest.mark.parametrize("method", ["__call__", "gradient", "hessian"])
+def test_bad_weights_are_refused(weights, error, says, method):
+    model, theta = mlp()
+    risk = Risk(model, ring()[0])
+    with pytest.raises(error, match=says):
+        getattr(risk, method)(theta, weights)
+
+
+@pytest.mark.parametrize("method", ["__call__", "gradient", "hessian", "losses", "gradients"])
+def test_a_bad_theta_is_refused(method):
+    model, theta = mlp()
+    risk = Risk(model, ring()[0])
+    with pytest.raises(ValueError, match=r"theta has shape \(34,\), but the model has p = 33"):
+        getattr(risk, method)(torch.zeros(34).double())
+    with pytest.raises(TypeError, match=r"theta is torch.float32 and the data torch.float64: convert one"):
+        getattr(risk, method)(theta.float())
+
+
+@pytest.mark.parametrize(
+    ("loss", "y", "says"),
+    [
+        (LOGISTIC, torch.tensor([-1.0, 1.0]), r"labels 0 or 1 \(for labels -1 and 1 use"),
+        (LOGISTIC, torch.tensor([0.5, 1.0]), "outside the loss's domain"),
+        (CROSS_ENTROPY, torch.tensor([0.0, 1.0]), "integer class labels"),
+        (CROSS_ENTROPY, torch.tensor([-1, 1]), "integer class labels"),
+        (SQUARED_ERROR, torch.tensor([0, 1]), "floating-point targets"),
+    ],
+)
+def test_labels_outside_the_domain_are_refused(loss, y, says):
+    X = torch.ones(2, 2).double()
+    with pytest.raises(ValueError, match=says):
+        Risk(linear_model(2), Data(X, y), loss)
+    good = Data(X, torch.tensor([0, 1]) if loss is CROSS_ENTROPY else torch.tensor([0.0, 1.0]).double())
+    risk = Risk(linear_model(2), good, loss)
+    for method in (risk.losses, risk.gradients):
+        with pytest.raises(ValueError, match=says):
+            method(torch.zeros(2).double(), Data(X, y))
+
+
+def test_a_negative_l2_is_refused():
+    with pytest.raises(ValueError, match="l2 = -1 must not be negative"):
+        Risk(mlp()[0], ring()[0], LOGISTIC, -1)
+
+
+def test_a_loss_that_is_already_a_mean_is_refused():
+    model, theta = mlp()
+    mean = Loss(lambda f, y: F.binary_cross_entropy_with_logits(f, y))
+    with pytest.raises(ValueError, match=r"reduction='none'"):
+        Risk(model, ring()[0], mean)(theta)
