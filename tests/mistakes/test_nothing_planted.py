@@ -1,0 +1,28 @@
+"""The list of mistakes is in order; and the control: where none is planted, nothing is noticed."""
+
+from tools import chapters as book
+
+ALL = book.mistakes()
+
+def test_without_a_mistake_nothing_is_noticed(bench, catcher):
+    """Every chapter that is run against a mistake passes without one, up to the last check that is needed."""
+    catchers = [catcher(name) for name in sorted({name for mistake in ALL for name in mistake["caught_by"]})]
+    assert all(bench.test_passes(each.name) for each in catchers if each.is_test)
+    last = {}
+    for each in catchers:
+        if not each.is_test:
+            chapter = each.chapter(bench.root)
+            cells = bench.cells(chapter)
+            needed = [number for number, source in enumerate(cells) if each.refusal or each.is_checked_by(source)]
+            last[chapter] = max(last.get(chapter, 0), *needed)
+    for chapter, number in last.items():
+        assert bench.run(chapter, number) == {"error": None}, chapter.name
+
+
+def test_every_entry_is_complete():
+    for mistake in ALL:
+        assert {"name", "what", "plant_file", "old", "new", "caught_by"} <= mistake.keys(), mistake
+        assert mistake["caught_by"], f"{mistake['name']} is caught by nothing"
+        assert mistake["what"].endswith("."), mistake["name"]
+    names = [mistake["name"] for mistake in ALL]
+    assert len(set(names)) == len(names)
