@@ -89,6 +89,7 @@ class Bench:
         for name in ("helpers", "book", "tests/helpers"):
             if (book.ROOT / name).is_dir():
                 shutil.copytree(book.ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(book.ROOT / "pyproject.toml", self.root)
 
     def plant(self, mistake: dict[str, Any]) -> None:
         path = self.root / mistake["plant_file"]
@@ -111,7 +112,7 @@ class Bench:
         return self._runner.report(self.root, self.cells(chapter)[: None if last is None else last + 1])
 
     def test_passes(self, test: str) -> bool:
-        arguments = ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", test]
+        arguments = ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", test]
         environment = os.environ | {"PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
         run = subprocess.run(
             [sys.executable, *arguments], cwd=self.root, env=environment,

@@ -1,8 +1,11 @@
 """The list of mistakes is in order; and the control: where none is planted, nothing is noticed."""
 
+import pytest
+
 from tools import chapters as book
 
 ALL = book.mistakes()
+
 
 def test_without_a_mistake_nothing_is_noticed(bench, catcher):
     """Every chapter that is run against a mistake passes without one, up to the last check that is needed."""
@@ -26,3 +29,15 @@ def test_every_entry_is_complete():
         assert mistake["what"].endswith("."), mistake["name"]
     names = [mistake["name"] for mistake in ALL]
     assert len(set(names)) == len(names)
+
+
+def test_a_change_that_is_no_mistake_is_not_caught(bench):
+    harmless = {
+        "name": "a comment",
+        "plant_file": "helpers/influence.py",
+        "old": "return -solve(H, G_test.T).T @ G.T",
+        "new": "return -solve(H, G_test.T).T @ G.T  # harmless",
+        "caught_by": ["eq-chain-rule"],
+    }
+    with pytest.raises(AssertionError, match="'error': None"):
+        bench.assert_caught(harmless)
