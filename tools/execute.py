@@ -184,7 +184,7 @@ def _error(cell: NotebookNode) -> NotebookNode | None:
     return next((output for output in cell.outputs if output.output_type == "error"), None)
 
 
-def _timings() -> dict[str, float]:
+def timings() -> dict[str, float]:
     try:
         return json.loads(TIMINGS.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -201,7 +201,7 @@ def execute(chapters: list[Path], jobs: int) -> list[str]:
 
     A chapter that fails leaves its old notebook as it was.
     """
-    seconds, failures, lock = _timings(), [], threading.Lock()
+    seconds, failures, lock = timings(), [], threading.Lock()
 
     def one(chapter: Path) -> tuple[Path, float, str]:
         start = time.perf_counter()

@@ -84,6 +84,7 @@ def test_every_requirement_is_pinned_and_has_a_reason():
 USED_AS = {
     "jupyter-book": "jupyter-book",
     "pytest-xdist": "loadfile",
+    "scikit-learn": "sklearn",
     "check-jsonschema": "check_jsonschema",
     "axe-playwright-python": "axe_playwright_python",
 }
@@ -113,6 +114,7 @@ COMES_WITH = {
     **dict.fromkeys(["yaml", "sphinx", "docutils", "myst_nb", "jupyter_cache", "tornado"], "jupyter-book"),
     **dict.fromkeys(["numpy", "PIL"], "matplotlib"),
     "ruamel": "check-jsonschema",
+    "sklearn": "scikit-learn",
 }
 
 
