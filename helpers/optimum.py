@@ -289,12 +289,12 @@ def _lbfgs_many(
         s, y = new_theta - theta, new_g - g
         sy = _dot(s, y)  # positive: the slope has risen
         k = accepted.nonzero().flatten()
-        for memories, newest in ((S, s), (Y, y), (inverse_sy, 1 / sy)):
+        used = slice(-min(step, memory), None)
+        for memories, newest in ((S[used], s), (Y[used], y), (inverse_sy[used], 1 / sy)):
             memories[:, k] = torch.cat([memories[1:, k], newest[None, k]])
         scale = torch.where(accepted, sy / _dot(y, y), scale)
         R = torch.where(accepted, new_R, R)
         theta, g = torch.where(accepted[:, None], new_theta, theta), torch.where(accepted[:, None], new_g, g)
-        used = slice(-min(step, memory), None)
         new_d = _lbfgs_direction(g, S[used], Y[used], inverse_sy[used], scale, L)
         d = torch.where(accepted[:, None], new_d, d)
         t, low, high = t.where(~accepted, 1.0), low.where(~accepted, 0.0), high.where(~accepted, torch.inf)
@@ -304,13 +304,14 @@ def _lbfgs_many(
 
 def _lbfgs_direction(g: Tensor, S: Tensor, Y: Tensor, inverse_sy: Tensor, scale: Tensor, L: Tensor | None) -> Tensor:
     """``-B∇R`` (m, p) with the L-BFGS approximation ``B`` of each inverse Hessian, by Nocedal's two loops."""
+    memories = list(zip(S.unbind(), Y.unbind(), inverse_sy.unbind(), strict=True))
     q, coefficients = g, []
-    for s, y, r in zip(S.flip(0), Y.flip(0), inverse_sy.flip(0), strict=True):
+    for s, y, r in reversed(memories):
         a = r * _dot(s, q)
         q = torch.addcmul(q, a[:, None], y, value=-1)
         coefficients.append(a)
     d = scale[:, None] * q if L is None else torch.cholesky_solve(q.T, L).T
-    for s, y, r, a in zip(S, Y, inverse_sy, reversed(coefficients), strict=True):
+    for (s, y, r), a in zip(memories, reversed(coefficients), strict=True):
         d = torch.addcmul(d, (a - r * _dot(y, d))[:, None], s)
     return -d
 
