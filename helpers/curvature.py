@@ -78,4 +78,8 @@ def cholesky_solve(H: Tensor, B: Tensor) -> Tensor:
 def hessian_vector_product(risk: Risk, theta: Tensor, v: Tensor, weights: Tensor | None = None) -> Tensor:
     """``Hv`` (p,) at ``theta``, without ``H``: the derivative of ``∇R`` along ``v`` (p,), forward over reverse."""
     weights = risk.check_weights(weights)
-    return jvp(grad(lambda t: risk.value(t, weights)), (theta,), (v,))[1]
+
+    def gradient(t: Tensor) -> Tensor:
+        return grad(risk.value)(t, weights)
+
+    return jvp(gradient, (theta,), (v,))[1]

@@ -45,11 +45,12 @@ class Data:
             index = [index]
         return Data(self.X[index], self.y[index])
 
-    def to(self, *args: torch.device | torch.dtype | str) -> Data:
+    def to(self, device_or_dtype: torch.device | torch.dtype | str) -> Data:
         """The same examples on another device, or in another floating-point format (integer labels stay integers)."""
-        X = self.X.to(*args)
-        y = self.y.to(*args) if self.y.is_floating_point() else self.y.to(X.device)
-        return Data(X, y)
+        if isinstance(device_or_dtype, torch.dtype):
+            y = self.y.to(device_or_dtype) if self.y.is_floating_point() else self.y
+            return Data(self.X.to(device_or_dtype), y)
+        return Data(self.X.to(device_or_dtype), self.y.to(device_or_dtype))
 
 
 def ring(n: int = 60, n_test: int = 20, seed: int = 0) -> tuple[Data, Data]:

@@ -38,7 +38,7 @@ def draw_points(ax: Axes, data: Data, **style: Any) -> None:
     """The examples in the plane: label 0 as blue circles, label 1 as orange triangles."""
     for label, marker, colour in ((0, "o", BLUE), (1, "^", ORANGE)):
         X = data.X[data.y == label]
-        options = {"s": 34, "linewidths": 0.6, "edgecolors": "black", "label": f"label {label}"} | style
+        options: dict[str, Any] = {"s": 34, "linewidths": 0.6, "edgecolors": "black", "label": f"label {label}"} | style
         ax.scatter(X[:, 0], X[:, 1], marker=marker, c=colour, **options)
     plane(ax)
 
@@ -53,7 +53,8 @@ def draw_boundary(ax: Axes, model: FlatModel, theta: Tensor, reach: float = 3.0,
     grid = torch.linspace(-reach, reach, 121, dtype=theta.dtype)
     x1, x2 = torch.meshgrid(grid, grid, indexing="xy")
     logits = model(theta, torch.stack([x1.flatten(), x2.flatten()], 1)).reshape(x1.shape).detach()
-    ax.contour(x1, x2, logits, levels=[0.0], **({"colors": "black", "linewidths": 1.8} | style))
+    options: dict[str, Any] = {"colors": "black", "linewidths": 1.8}
+    ax.contour(x1, x2, logits, levels=[0.0], **(options | style))
 
 
 def draw_prediction(ax: Axes, predicted: Tensor, actual: Tensor, colour: str = BLUE, **style: Any) -> None:
