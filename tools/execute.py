@@ -32,7 +32,7 @@ from nbformat.v4 import new_markdown_cell
 
 from tools import chapters as book
 from tools.chapters import Unreadable
-from tools.reading import number, readable
+from tools.reading import figures, number, readable
 
 CELL_TIMEOUT = 120  # seconds
 TIMINGS = book.ROOT / "_build" / "execution-seconds.json"  # only to start the longest first; never in a notebook
@@ -71,7 +71,7 @@ def render(chapter: Path, outputs: list[list[NotebookNode]], executed_from: str)
         figure = cell.metadata.get("mystnb", {}).get("figure")
         if figure is not None:
             caption = readable(figure.get("caption", "").strip(), chapter, values)
-            cells.append(new_markdown_cell(f"**Figure {number(chapter, drawn)}.** {caption}"))
+            cells.append(new_markdown_cell(f"**Figure {number(chapter, drawn, figures)}.** {caption}"))
             drawn += 1
     for cell in cells:
         # An id made of the content, so that the same chapter gives the same bytes.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -142,19 +143,32 @@ def _reference(match: re.Match[str], chapter: Path) -> str:
     if page is None:
         raise Unreadable(f"no page declares the label {label!r}")
     if role == "numref" and label in figures(page):
-        name = f"Figure {number(page, figures(page).index(label))}"
+        name = f"Figure {number(page, figures(page).index(label), figures)}"
         return name if page == chapter else f"[{name}]({_relative(page.name, chapter)})"
     if page == chapter:
         return match[0]
     if role == "eq":
-        title = f"({number(page, book.labels(page).index(label))})"
+        title = f"({number(page, book.labels(page).index(label), book.labels)})"
     return f"[{title if title != label else _title(page)}]({_relative(page.name, chapter)})"
 
 
-def number(page: Path, place: int) -> str:
-    """The number that the book gives the equation or figure at this place (from 0) of a page: chapter, dot, place."""
-    chapter = dict(book.table_of_contents(page.parent.parent)).get(f"book/{page.stem}")
-    return f"{chapter}.{place + 1}" if chapter else str(place + 1)
+def number(page: Path, place: int, listed: Callable[[Path], list[str]]) -> str:
+    """The number that the book gives the equation or figure at this place (from 0) of a page: chapter, dot, place.
+
+    Pages without a chapter number share one count, in the order of the table of contents.
+
+    Args:
+        listed: what is counted, `tools.chapters.labels` for equations or `figures`.
+    """
+    root = page.parent.parent
+    contents = book.table_of_contents(root)
+    name = f"book/{page.stem}"
+    chapter = dict(contents).get(name)
+    if chapter:
+        return f"{chapter}.{place + 1}"
+    names = [other for other, numbered in contents if not numbered]
+    before = names[: names.index(name)] if name in names else []
+    return str(sum(len(listed(root / f"{other}.md")) for other in before) + place + 1)
 
 
 def figures(page: Path) -> list[str]:
