@@ -66,14 +66,13 @@ def table(repeats: int) -> Table:
 def plain_lbfgs(X: Tensor, y: Tensor, w: Tensor, start: Tensor) -> Tensor:
     """One retraining as a reader would write it, for a network of 2 inputs, 8 hidden units and 1 output."""
     theta = start.clone().requires_grad_(True)
-    # The largest entry of the gradient, such that its norm is within the tolerance. Change is no reason to stop; but
-    # once R no longer changes in its last bit, near a gradient of 1e-8, the line search finds no step any more.
+    # The largest entry of the gradient, such that its norm is within the tolerance. It does not get there: near a
+    # gradient of 1e-8, R no longer changes in its last bit, and the line search, which looks at R, finds no step.
     optimiser = torch.optim.LBFGS(
         [theta],
         max_iter=1000,
-        history_size=20,
         tolerance_grad=GTOL / len(start) ** 0.5,
-        tolerance_change=0,
+        tolerance_change=1e-20,
         line_search_fn="strong_wolfe",
     )
 

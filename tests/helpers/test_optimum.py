@@ -110,6 +110,14 @@ def test_a_flat_valley_gets_no_certificate(seed):
         minimise_many(risk, risk.uniform[None], theta)
 
 
+@given(seed=st.integers(0, 10**6))
+def test_a_flat_valley_gets_no_certificate_even_where_the_gradient_is_exactly_zero(seed):
+    ridge = Ridge(8, 2, 0.0, seed)
+    risk = Risk(ridge.risk.model, Data(ridge.X[:, :1].repeat(1, 2), 0 * ridge.y), SQUARED_ERROR, 0.0)
+    with pytest.raises(NotAMinimum, match=r"‖∇R‖ = 0\.0e\+00"):
+        certify(risk, torch.zeros(2).double())
+
+
 def test_too_few_steps_are_reported_with_the_residual(trained):
     with pytest.raises(NotConverged, match=r"stopped at ‖∇R‖ = \d\.\de[-+]\d+, above gtol = 1e-09") as stopped:
         minimise(trained.risk, trained.start, max_steps=3)
