@@ -113,9 +113,10 @@ def minimise(
     Raises:
         NotConverged: with the gradient norm and where it stopped, if ``max_steps`` L-BFGS steps were not enough.
         NotAMinimum: if it ended at a saddle.
+        TypeError, ValueError: for a start in another format, of another length or on another device than the data's.
     """
     weights = risk.check_weights(weights)
-    theta = start.detach().clone().requires_grad_(True)
+    theta = risk.check_theta(start).detach().clone().requires_grad_(True)
     # The tolerance is on the largest entry of the gradient; Newton's quadratic convergence does the rest.
     lbfgs = torch.optim.LBFGS(
         [theta],
