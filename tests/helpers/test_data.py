@@ -29,6 +29,12 @@ def test_the_ring_leaves_the_global_random_state_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_the_labels_are_those_of_the_ring():
+    train, test = ring(n=3000, n_test=3000, seed=1)
+    for data in (train, test):
+        assert torch.equal(data.y, (data.X.square().sum(1) > 1.5).double())
+
+
 def test_examples_can_be_taken_out():
     train, _ = ring()
     assert train[3].X.shape == (1, 2)

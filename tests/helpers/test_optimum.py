@@ -112,10 +112,11 @@ def test_a_flat_valley_gets_no_certificate(seed):
 
 @given(seed=st.integers(0, 10**6))
 def test_a_flat_valley_gets_no_certificate_even_where_the_gradient_is_exactly_zero(seed):
-    ridge = Ridge(8, 2, 0.0, seed)
-    risk = Risk(ridge.risk.model, Data(ridge.X[:, :1].repeat(1, 2), 0 * ridge.y), SQUARED_ERROR, 0.0)
+    ridge = Ridge(8, 5, 0.0, seed)
+    one_direction = ridge.X[:, :1] * ridge.X[:1]
+    risk = Risk(ridge.risk.model, Data(one_direction, 0 * ridge.y), SQUARED_ERROR, 0.0)
     with pytest.raises(NotAMinimum, match=r"‖∇R‖ = 0\.0e\+00"):
-        certify(risk, torch.zeros(2).double())
+        certify(risk, torch.zeros(5).double())
 
 
 def test_too_few_steps_are_reported_with_the_residual(trained):
