@@ -43,12 +43,12 @@ def draw_points(ax: Axes, data: Data, **style: Any) -> None:
     plane(ax)
 
 
-def plane(ax: Axes, reach: float = 3.0) -> None:
+def plane(ax: Axes, reach: float = 3.6) -> None:
     """Axes of the input plane: equal scales, ``[-reach, reach]`` both ways, named."""
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="$x_1$", ylabel="$x_2$")
 
 
-def draw_boundary(ax: Axes, model: FlatModel, theta: Tensor, reach: float = 3.0, **style: Any) -> None:
+def draw_boundary(ax: Axes, model: FlatModel, theta: Tensor, reach: float = 3.6, **style: Any) -> None:
     """The decision boundary: where the logit of the model with parameters ``theta`` (p,) is zero."""
     grid = torch.linspace(-reach, reach, 121, dtype=theta.dtype)
     x1, x2 = torch.meshgrid(grid, grid, indexing="xy")
