@@ -7,14 +7,18 @@ from nbval.plugin import IPyNbCell
 
 from tools.chapters import rounded
 
+_patch = pytest.MonkeyPatch()
 
-@pytest.fixture(scope="session", autouse=True)
-def _compare_glued_numbers_as_stored():
+
+# A hook, not a fixture: nbval's cells are items of their own kind and set no fixture up.
+def pytest_configure():
     exactly = IPyNbCell.compare_outputs
 
     def compare_outputs(cell, fresh, stored, skip_compare=None):
         return exactly(cell, [rounded(output) for output in fresh], stored, skip_compare)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(IPyNbCell, "compare_outputs", compare_outputs)
-        yield
+    _patch.setattr(IPyNbCell, "compare_outputs", compare_outputs)
+
+
+def pytest_unconfigure():
+    _patch.undo()
