@@ -2,13 +2,14 @@
 
 Read the modules in the order of the book::
 
-    data -> models -> risk -> optimum -> curvature -> influence -> retraining
+    data -> models -> risk -> optimum -> curvature -> influence -> retraining -> audit
 
 ``checks`` holds an equation against numbers, ``figures`` draws. Every function is pure: tensors in, tensors out.
 The one exception is `setup`, which a notebook calls to fix the number format, the threads and the figure style of its
 own session; importing ``helpers`` changes nothing.
 """
 
+from helpers.audit import Audit, audit, damping_sensitivity, leverage
 from helpers.checks import Agreement, CheckFailed, agreement, central_difference, differs, holds
 from helpers.curvature import NotPositiveDefinite, cholesky_solve, condition_number, hessian_vector_product, spectrum
 from helpers.data import Data, ring
@@ -33,6 +34,7 @@ __all__ = [
     "LOGISTIC",
     "SQUARED_ERROR",
     "Agreement",
+    "Audit",
     "Certificate",
     "Certificates",
     "CheckFailed",
@@ -47,10 +49,12 @@ __all__ = [
     "actual_change",
     "agreement",
     "argmin",
+    "audit",
     "central_difference",
     "certify",
     "cholesky_solve",
     "condition_number",
+    "damping_sensitivity",
     "differs",
     "flatten",
     "hessian_vector_product",
@@ -59,6 +63,7 @@ __all__ = [
     "leave_group_out",
     "leave_one_out",
     "leave_out_weights",
+    "leverage",
     "minimise",
     "minimise_many",
     "mlp",

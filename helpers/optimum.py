@@ -85,7 +85,7 @@ def certify(risk: Risk, theta: Tensor, weights: Tensor | None = None, *, gtol: f
     norm = check_stationary(risk, theta, weights, gtol=gtol)
     eigenvalues = torch.linalg.eigvalsh(risk.hessian(theta, weights))
     smallest = float(eigenvalues[0])
-    if not _is_minimum(theta, norm, eigenvalues):
+    if not is_minimum(theta, norm, eigenvalues):
         raise NotAMinimum(
             f"theta is stationary (‖∇R‖ = {norm:.1e}) but no minimum: the smallest eigenvalue of its Hessian is "
             f"{smallest:.2e}. Start elsewhere, or raise the L2 strength.",
@@ -94,7 +94,7 @@ def certify(risk: Risk, theta: Tensor, weights: Tensor | None = None, *, gtol: f
     return Certificate(theta, norm, smallest)
 
 
-def _is_minimum(theta: Tensor, norm: Tensor | float, eigenvalues: Tensor) -> Tensor:
+def is_minimum(theta: Tensor, norm: Tensor | float, eigenvalues: Tensor) -> Tensor:
     """Whether the smallest of the ``eigenvalues`` (…, p), ascending, is positive and means something; shape (…).
 
     It must exceed its own rounding. And the minimum, about ``‖∇R‖ / smallest`` away, must be near: where the risk only
@@ -216,7 +216,7 @@ def minimise_many(
         thetas = _lbfgs_many(risk, W, thetas, L, tolerance, max_steps)
         g, H = risk.values_and_gradients(thetas, W)[1], risk.hessians(thetas, W)
         eigenvalues = torch.linalg.eigvalsh(H)
-        smallest, minimum = eigenvalues[:, 0], _is_minimum(thetas, g.norm(dim=1), eigenvalues)
+        smallest, minimum = eigenvalues[:, 0], is_minimum(thetas, g.norm(dim=1), eigenvalues)
         thetas, norms = _newton_steps(risk, W, thetas, g, H)
         converged = norms <= gtol
         if (converged & minimum).all():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import grad, jacrev, vmap
+from torch.func import grad, jacrev, jvp, vmap
 from torch.nn import functional as F
 
 from helpers.data import Data
@@ -138,6 +138,25 @@ class Risk:
             return self._losses(theta, x[None], y[None])[0]
 
         return vmap(grad(loss_of_one), in_dims=(None, 0, 0))(self.check_theta(theta), data.X, data.y)
+
+    def curvatures(self, theta: Tensor, V: Tensor) -> Tensor:
+        """``v_iᵀ ∇²ℓ(z_i, θ) v_i``, shape (n,): how each training loss curves along a direction of its own.
+
+        Args:
+            theta: where (p,).
+            V: one direction for each training example, as rows (n, p).
+        """
+        self.check_theta(theta)
+        if V.shape != (self.n, self.model.p):
+            raise ValueError(f"V has shape {tuple(V.shape)}: give one direction a training example, ({self.n}, p).")
+
+        def along(x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+            def slope(theta: Tensor) -> Tensor:
+                return jvp(lambda t: self._losses(t, x[None], y[None])[0], (theta,), (v,))[1]
+
+            return jvp(slope, (theta,), (v,))[1]
+
+        return vmap(along)(self.data.X, self.data.y, V)
 
     def value(self, theta: Tensor, weights: Tensor) -> Tensor:
         """``R(θ, w)`` with nothing checked: for use under `torch.func` transforms, where values cannot be inspected."""

@@ -1,0 +1,256 @@
+"""Can these influences be trusted? Diagnostics at the minimum, a few retrainings, and a verdict in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from helpers.checks import Agreement, agreement
+from helpers.curvature import cholesky_solve
+from helpers.data import Data
+from helpers.influence import Convention, predicted_change
+from helpers.optimum import NotAMinimum, NotConverged, is_minimum
+from helpers.retraining import leave_group_out, leave_out_weights
+from helpers.risk import Risk
+
+#: ``"trust"``: order and, up to the slope, size. ``"order only"``: the ranking, not the numbers. ``"do not trust"``.
+Verdict = Literal["trust", "order only", "do not trust"]
+_VERDICTS: tuple[Verdict, ...] = ("trust", "order only", "do not trust")
+
+# Rules of thumb, calibrated on the book's problem (chapter 13 shows how): from where on a number is a warning.
+LEVERAGE = 0.5  # the first order halves what 1/(1-h) says
+SENSITIVITY = 0.5  # half of the influence hangs on the softest direction
+MOVE = 0.5  # the parameters would move by half of their length
+R_TRUST, R_ORDER = 0.95, 0.8
+SLOPE = 1.5  # 1/1.5 to 1.5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of an audit.
+
+    Attributes:
+        name: what was looked at.
+        found: the numbers, in words.
+        verdict: the best verdict that this finding allows.
+        remedy: what to do about it; empty where nothing is to be done.
+    """
+
+    name: str
+    found: str
+    verdict: Verdict
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What `audit` found; ``print`` it for the report. What could not be computed at such a point is None.
+
+    Attributes:
+        findings: one for each check, in the order of the report.
+        verdict: the worst of them.
+        gradient_norm: ``‖∇R‖`` at theta.
+        smallest_eigenvalue, condition_number: of the Hessian there.
+        leverage: of each training point (n,), see `leverage`.
+        sensitivity: of the influences to damping, see `damping_sensitivity`.
+        longest_move: the largest first-order move of the parameters on leaving one point out, as a part of ``‖θ‖``.
+        points: the training points that were left out and trained again.
+        predicted, actual: the changes of the test losses without each of them (n_test, len(points)); NaN in the
+            columns of `failed`.
+        agreement: between these two.
+        failed: those of the points whose retraining found no minimum.
+    """
+
+    findings: tuple[Finding, ...]
+    gradient_norm: float
+    smallest_eigenvalue: float
+    condition_number: float
+    leverage: Tensor | None = None
+    sensitivity: float | None = None
+    longest_move: float | None = None
+    points: tuple[int, ...] = ()
+    predicted: Tensor | None = None
+    actual: Tensor | None = None
+    agreement: Agreement | None = None
+    failed: tuple[int, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        return max((finding.verdict for finding in self.findings), key=_VERDICTS.index)
+
+    def __str__(self) -> str:
+        marks = dict(zip(_VERDICTS, ("ok", "care", "NO"), strict=True))
+        lines = [f"{marks[each.verdict]:5}{each.name:20}{each.found}" for each in self.findings]
+        lines.append(f"verdict: {self.verdict.upper()}")
+        lines += [f"  {each.name}: {each.remedy}" for each in self.findings if each.remedy]
+        return "\n".join(lines)
+
+
+def audit(
+    risk: Risk,
+    theta: Tensor,
+    test: Data,
+    *,
+    retrain: int = 10,
+    convention: Convention = "mean",
+    gtol: float = 1e-6,
+    seed: int = 0,
+) -> Audit:
+    """Whether the influences at ``theta`` can be trusted, and why.
+
+    It looks at what the theorem needs (a stationary point, a positive definite Hessian), at what a step of finite size
+    needs (leverage, damping sensitivity, the length of the moves), and then leaves ``retrain`` points out and trains
+    again. Four tenths of these are the points with the largest predicted change of a test loss, two tenths those of the
+    highest leverage, the rest is drawn at random. A point that fails the first two tests is reported, not refused.
+
+    The whole Hessian is formed, as in `influence`: for up to a few thousand parameters.
+
+    Args:
+        risk: what was minimised, with weights ``1/n``.
+        theta: where training ended (p,).
+        test: the test examples whose losses matter.
+        retrain: how many points to leave out, each by a retraining from ``theta``; from 3 to n.
+        convention: what leaving out means; see `predicted_change`.
+        gtol: how large ``‖∇R‖`` may be, as in `influence`.
+        seed: of the random choice.
+
+    Raises:
+        ValueError: for a number of retrainings outside 3 … n, or if all predictions are the same.
+        TypeError, ValueError: for a theta, data or labels that do not fit the risk.
+    """
+    if not 3 <= retrain <= risk.n:
+        raise ValueError(f"retrain = {retrain}: choose from 3 points, to see a line, to all n = {risk.n}.")
+    norm = float(risk.gradient(theta).norm())
+    H, G, G_test = risk.hessian(theta), risk.gradients(theta), risk.gradients(theta, test)
+    eigenvalues = torch.linalg.eigvalsh(H)
+    smallest = float(eigenvalues[0])
+    condition = float(eigenvalues.abs().max() / eigenvalues.abs().min())
+    minimum = bool(is_minimum(theta, 0.0, eigenvalues))
+    findings = [_stationarity(norm, gtol), _definiteness(eigenvalues, condition, minimum)]
+    if any(finding.verdict == "do not trust" for finding in findings):
+        return Audit(tuple(findings), norm, smallest, condition)
+
+    influence = -cholesky_solve(H, G_test.T).T @ G.T
+    predicted = predicted_change(influence, convention)
+    dW = leave_out_weights(risk.n, None, convention, dtype=theta.dtype, device=theta.device) - risk.uniform
+    moves = -cholesky_solve(H, G.T @ dW.T).T  # (n, p): dθ̂/dw · Δw
+    h = leverage(risk, theta)
+    sensitivity = damping_sensitivity(H, G, G_test)
+    lengths = moves.norm(dim=1) / theta.norm()
+    points = _chosen(predicted, h, retrain, seed)
+    actual, failed = _retrained(risk, theta, test, points, convention)
+    kept = [k for k, point in enumerate(points) if point not in failed]
+    found = agreement(predicted[:, points][:, kept], actual[:, kept]) if len(kept) * len(test) >= 3 else None
+    findings += [
+        _warning("leverage", f"up to {h.max():.2f}, point {int(h.argmax())}", float(h.max()) <= LEVERAGE,
+                 f"where h exceeds {LEVERAGE} a point holds itself in place, and the prediction is too small: retrain"),
+        _warning("damping", f"sensitivity {sensitivity:.2f}", sensitivity <= SENSITIVITY,
+                 "the influences hang on the softest direction: raise the L2 strength and train again"),
+        _warning("longest move", f"{lengths.max():.2f} of the parameters' length, point {int(lengths.argmax())}",
+                 float(lengths.max()) <= MOVE, "no tangent reaches so far: retrain without this point"),
+        _retraining(found, len(points), failed),
+    ]  # fmt: skip
+    return Audit(
+        tuple(findings), norm, smallest, condition, h, sensitivity, float(lengths.max()), points,
+        predicted[:, points], actual, found, failed,
+    )  # fmt: skip
+
+
+def leverage(risk: Risk, theta: Tensor) -> Tensor:
+    """How much of the stiffness against its own removal each training point contributes itself, shape (n,).
+
+    With ``m = H⁻¹g_i/n``, the first-order move of the parameters without the point (equation ``def-leverage``)::
+
+        h_i = (mᵀ ∇²ℓ(z_i, θ) m / n) / (mᵀ H m)
+
+    For ridge regression it is the leverage ``φᵀH⁻¹φ/n``, and the true move is ``m/(1 - h)``. Without convexity it may
+    be negative, or exceed 1: then the remaining risk curves downwards along the move. 0 for a point without a gradient.
+
+    Raises:
+        NotPositiveDefinite: with the smallest eigenvalue, if ``H`` is not positive definite.
+    """
+    H, G = risk.hessian(theta), risk.gradients(theta)
+    moves = cholesky_solve(H, G.T).T / risk.n
+    own, all_points = risk.curvatures(theta, moves) / risk.n, ((moves @ H) * moves).sum(1)
+    return torch.where(all_points > 0, own / all_points, torch.zeros_like(own))
+
+
+def damping_sensitivity(H: Tensor, G: Tensor, G_test: Tensor) -> float:
+    """By how many per cent the influences change if ``H`` is damped by one per cent of its smallest eigenvalue.
+
+    ``d_min ‖G_test H⁻² Gᵀ‖ / ‖G_test H⁻¹ Gᵀ‖`` (equation ``def-sensitivity``): 1 where all of the influence passes
+    through the softest direction, near 0 where none does.
+
+    Raises:
+        NotPositiveDefinite: with the smallest eigenvalue, if ``H`` is not positive definite.
+    """
+    solved, solved_test = cholesky_solve(H, G.T), cholesky_solve(H, G_test.T)
+    influence = G_test @ solved
+    if not influence.norm() > 0:
+        return 0.0
+    return float(torch.linalg.eigvalsh(H)[0] * (solved_test.T @ solved).norm() / influence.norm())
+
+
+def _chosen(predicted: Tensor, h: Tensor, count: int, seed: int) -> tuple[int, ...]:
+    """The points to leave out: strongest first, then highest leverage, then random ones."""
+    by_effect = predicted.abs().amax(0).argsort(descending=True, stable=True).tolist()
+    by_leverage = h.argsort(descending=True, stable=True).tolist()
+    by_chance = torch.randperm(len(h), generator=torch.Generator().manual_seed(seed)).tolist()
+    chosen: dict[int, None] = {}
+    for order, upto in ((by_effect, -(-4 * count // 10)), (by_leverage, -(-6 * count // 10)), (by_chance, count)):
+        for point in order:
+            if len(chosen) >= upto:
+                break
+            chosen.setdefault(point)
+    return tuple(chosen)
+
+
+def _retrained(
+    risk: Risk, theta: Tensor, test: Data, points: tuple[int, ...], convention: Convention
+) -> tuple[Tensor, tuple[int, ...]]:
+    """The change of each test loss without each point (n_test, m), NaN where no minimum is found; and these points."""
+    try:
+        thetas = leave_group_out(risk, theta, [[point] for point in points], convention=convention).thetas
+    except (NotAMinimum, NotConverged) as stopped:
+        thetas = stopped.theta
+    W = leave_out_weights(risk.n, [[i] for i in points], convention, dtype=theta.dtype, device=theta.device)
+    norms = risk.values_and_gradients(thetas, W)[1].norm(dim=1)
+    certified = (norms <= 1e-9) & is_minimum(thetas, norms, torch.linalg.eigvalsh(risk.hessians(thetas, W)))
+    after = torch.stack([risk.losses(each, test) for each in thetas], dim=1)
+    changes = (after - risk.losses(theta, test)[:, None]).where(certified, torch.nan)
+    return changes, tuple(point for point, good in zip(points, certified.tolist(), strict=True) if not good)
+
+
+def _stationarity(norm: float, gtol: float) -> Finding:
+    if norm <= gtol:
+        return Finding("stationary", f"‖∇R‖ at most {gtol:.0e}", "trust")
+    remedy = "train on to a minimum, minimise(risk, theta), and see that the risk is what was trained"
+    return Finding("stationary", f"‖∇R‖ = {norm:.1e}, more than {gtol:.0e}", "do not trust", remedy)
+
+
+def _definiteness(eigenvalues: Tensor, condition: float, minimum: bool) -> Finding:
+    found = f"smallest eigenvalue {float(eigenvalues[0]):.2g}"
+    if minimum:
+        return Finding("positive definite", f"{found}, condition number {condition:.0f}", "trust")
+    found += f", {int((eigenvalues < 0).sum())} of {len(eigenvalues)} negative"
+    return Finding("positive definite", found, "do not trust", "no minimum: train on, start elsewhere, or raise the L2")
+
+
+def _warning(name: str, found: str, good: bool, remedy: str) -> Finding:
+    return Finding(name, found, "trust") if good else Finding(name, found, "order only", remedy)
+
+
+def _retraining(found: Agreement | None, count: int, failed: tuple[int, ...]) -> Finding:
+    name = f"{count} retrainings"
+    lost = f"; no minimum without {', '.join(map(str, failed))}" if failed else ""
+    if found is None:
+        return Finding(name, f"too few of them found a minimum{lost}", "do not trust", "raise the L2 strength")
+    numbers = f"r = {found.r:.2f}, slope = {found.slope:.2f}{lost}"
+    if found.r < R_ORDER or found.slope <= 0:
+        return Finding(name, numbers, "do not trust", "use retraining itself, or a model with more L2")
+    if found.r < R_TRUST or not 1 / SLOPE <= found.slope <= SLOPE or failed:
+        return Finding(name, numbers, "order only", "rank with them, and retrain for the numbers that you report")
+    return Finding(name, numbers, "trust")
