@@ -103,8 +103,9 @@ def audit(
 
     It looks at what the theorem needs (a stationary point, a positive definite Hessian), at what a step of finite size
     needs (leverage, damping sensitivity, the length of the moves), and then leaves ``retrain`` points out and trains
-    again. Four tenths of these are the points with the largest predicted change of a test loss, two tenths those of the
-    highest leverage, the rest is drawn at random. A point that fails the first two tests is reported, not refused.
+    again. Of these, four in ten have the largest predicted change of a test loss, two in ten the highest leverage, two in
+    ten move the parameters furthest, and the rest is drawn at random.
+    A theta that fails the first two tests is reported, not refused.
 
     The whole Hessian is formed, as in `influence`: for up to a few thousand parameters.
 
@@ -140,7 +141,7 @@ def audit(
     h = leverage(risk, theta)
     sensitivity = damping_sensitivity(H, G, G_test)
     lengths = moves.norm(dim=1) / theta.norm()
-    points = _chosen(predicted, h, retrain, seed)
+    points = _chosen(predicted, h, lengths, retrain, seed)
     actual, failed = _retrained(risk, theta, test, points, convention)
     kept = [k for k, point in enumerate(points) if point not in failed]
     found = agreement(predicted[:, points][:, kept], actual[:, kept]) if len(kept) * len(test) >= 3 else None
@@ -194,15 +195,15 @@ def damping_sensitivity(H: Tensor, G: Tensor, G_test: Tensor) -> float:
     return float(torch.linalg.eigvalsh(H)[0] * (solved_test.T @ solved).norm() / influence.norm())
 
 
-def _chosen(predicted: Tensor, h: Tensor, count: int, seed: int) -> tuple[int, ...]:
-    """The points to leave out: strongest first, then highest leverage, then random ones."""
-    by_effect = predicted.abs().amax(0).argsort(descending=True, stable=True).tolist()
-    by_leverage = h.argsort(descending=True, stable=True).tolist()
-    by_chance = torch.randperm(len(h), generator=torch.Generator().manual_seed(seed)).tolist()
+def _chosen(predicted: Tensor, h: Tensor, lengths: Tensor, count: int, seed: int) -> tuple[int, ...]:
+    """The points to leave out: the strongest, the best levers, the longest moves, and some by chance."""
+    orders = [
+        scores.argsort(descending=True, stable=True).tolist() for scores in (predicted.abs().amax(0), h, lengths)
+    ] + [torch.randperm(len(h), generator=torch.Generator().manual_seed(seed)).tolist()]
     chosen: dict[int, None] = {}
-    for order, upto in ((by_effect, -(-4 * count // 10)), (by_leverage, -(-6 * count // 10)), (by_chance, count)):
+    for order, tenths in zip(orders, (4, 6, 8, 10), strict=True):
         for point in order:
-            if len(chosen) >= upto:
+            if 10 * len(chosen) >= tenths * count:
                 break
             chosen.setdefault(point)
     return tuple(chosen)
