@@ -103,8 +103,8 @@ def audit(
 
     It looks at what the theorem needs (a stationary point, a positive definite Hessian), at what a step of finite size
     needs (leverage, damping sensitivity, the length of the moves), and then leaves ``retrain`` points out and trains
-    again. Of these, four in ten have the largest predicted change of a test loss, two in ten the highest leverage, two in
-    ten move the parameters furthest, and the rest is drawn at random.
+    again. Of these, four in ten have the largest predicted change of a test loss, two in ten the highest leverage, and
+    two in ten move the parameters furthest; the rest is drawn at random.
     A theta that fails the first two tests is reported, not refused.
 
     The whole Hessian is formed, as in `influence`: for up to a few thousand parameters.
