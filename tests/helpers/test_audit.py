@@ -1,0 +1,203 @@
+"""The audit: its numbers against closed forms, its verdicts on models whose truth is known, and what it refuses."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import (
+    SQUARED_ERROR,
+    Data,
+    NotPositiveDefinite,
+    Risk,
+    actual_change,
+    agreement,
+    audit,
+    damping_sensitivity,
+    influence,
+    leave_group_out,
+    leverage,
+    minimise,
+    predicted_change,
+)
+from tests.helpers.closed_forms import Ridge, linear_model
+
+
+@given(seed=st.integers(0, 10**6), n=st.integers(3, 12), p=st.integers(1, 5), l2=st.floats(0.01, 2))
+def test_leverage_is_the_hat_matrix_for_ridge_regression(seed, n, p, l2):
+    ridge = Ridge(n, p, l2, seed)
+    expected = (ridge.X * torch.linalg.solve(ridge.hessian(ridge.uniform), ridge.X.T).T).sum(1) / n
+    torch.testing.assert_close(leverage(ridge.risk, ridge.theta), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_leverage_says_how_far_the_true_move_goes_in_ridge_regression(ridge, close):
+    h = leverage(ridge.risk, ridge.theta)
+    first = torch.linalg.solve(ridge.hessian(ridge.uniform), ridge.risk.gradients(ridge.theta).T).T / ridge.n
+    for i in range(ridge.n):
+        w = ridge.uniform.clone()
+        w[i] = 0
+        close(ridge.minimum(w) - ridge.theta, first[i] / (1 - h[i]), rtol=1e-8)
+
+
+def test_a_point_without_a_gradient_has_no_leverage(close):
+    X = torch.tensor([[1.0], [2.0], [3.0]]).double()
+    risk = Risk(linear_model(1), Data(X, 0 * X[:, 0]), SQUARED_ERROR, 0.1)
+    close(leverage(risk, torch.zeros(1).double()), torch.zeros(3).double())
+
+
+def test_leverage_at_a_saddle_is_refused(trained):
+    with pytest.raises(NotPositiveDefinite, match="smallest eigenvalue"):
+        leverage(trained.risk, trained.start)
+
+
+def test_curvatures_are_those_of_each_hessian(trained, close):
+    risk, theta = trained.risk, trained.theta
+    V = torch.randn(60, 33, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(theta)
+    found = risk.curvatures(theta, V)
+    for i in (0, 17, 59):
+        one = Risk(trained.model, trained.train[i]).hessian(theta)
+        close(found[i], V[i] @ one @ V[i])
+    with pytest.raises(ValueError, match=r"V has shape \(33,\): give one direction a training example, \(60, p\)"):
+        risk.curvatures(theta, V[0])
+
+
+@given(d=st.lists(st.floats(0.1, 10), min_size=2, max_size=5), k=st.integers(0, 4))
+def test_sensitivity_is_the_share_of_the_softest_direction(d, k):
+    """All gradients along one eigenvector: the smallest eigenvalue over that eigenvector's."""
+    k %= len(d)
+    H = torch.diag(torch.tensor(d, dtype=torch.float64))
+    along = torch.eye(len(d), dtype=torch.float64)[[k]]
+    assert damping_sensitivity(H, 3 * along, 2 * along) == pytest.approx(min(d) / d[k])
+
+
+def test_sensitivity_is_the_relative_change_by_damping(trained):
+    risk, theta = trained.risk, trained.theta
+    H, G, G_test = risk.hessian(theta), risk.gradients(theta), risk.gradients(theta, trained.test)
+    part = 1e-4
+    damped = H + part * torch.linalg.eigvalsh(H)[0] * torch.eye(33).to(H)
+    before, after = (G_test @ torch.linalg.solve(A, G.T) for A in (H, damped))
+    change = float((after - before).norm() / before.norm())
+    assert change == pytest.approx(part * damping_sensitivity(H, G, G_test), rel=1e-2)
+    assert damping_sensitivity(H, 0 * G, G_test) == 0
+
+
+@pytest.fixture(scope="module")
+def models(trained):
+    """The ring network at several strengths of regularisation: risk and minimum."""
+    risks = {l2: Risk(trained.model, trained.train, l2=l2) for l2 in (0.1, 0.02, 0.01, 0.005, 0.001)}
+    return {l2: (risk, minimise(risk, trained.start).theta) for l2, risk in risks.items()}
+
+
+@pytest.mark.parametrize(
+    ("l2", "verdict"),
+    [(0.1, "trust"), (0.02, "trust"), (0.01, "do not trust"), (0.005, "order only"), (0.001, "do not trust")],
+)
+def test_the_verdict_is_that_of_sixty_retrainings(models, trained, l2, verdict):
+    risk, theta = models[l2]
+    report = audit(risk, theta, trained.test)
+    assert report.verdict == verdict
+    everything = audit(risk, theta, trained.test, retrain=60)
+    assert everything.verdict == verdict
+    assert abs(report.agreement.r - everything.agreement.r) < 0.05
+    assert len(set(report.points)) == 10
+    assert everything.points != report.points
+    assert sorted(everything.points) == list(range(60))
+
+
+def test_what_it_reports_is_what_the_helpers_compute(models, trained, close):
+    risk, theta = models[0.005]
+    report = audit(risk, theta, trained.test, convention="zero")
+    points = list(report.points)
+    close(report.predicted, predicted_change(influence(risk, theta, trained.test), "zero")[:, points])
+    retrained = leave_group_out(risk, theta, [[i] for i in points], convention="zero")
+    close(report.actual, actual_change(risk, theta, retrained, trained.test), atol=1e-9)
+    found = agreement(report.predicted, report.actual)
+    assert (report.agreement.r, report.agreement.slope) == (pytest.approx(found.r), pytest.approx(found.slope))
+    eigenvalues = torch.linalg.eigvalsh(risk.hessian(theta))
+    assert report.smallest_eigenvalue == pytest.approx(float(eigenvalues[0]))
+    assert report.condition_number == pytest.approx(float(eigenvalues[-1] / eigenvalues[0]))
+    close(report.leverage, leverage(risk, theta))
+    w = risk.uniform.clone()
+    moves = []
+    for i in range(60):
+        w_i = w.clone()
+        w_i[i] = 0
+        moves.append(torch.linalg.solve(risk.hessian(theta), risk.gradient(theta, w_i)).norm() / theta.norm())
+    assert report.longest_move == pytest.approx(float(max(moves)), rel=1e-6)
+
+
+def test_the_points_are_chosen_where_trouble_is(models, trained):
+    """Strongest, best levers, longest moves; the rest by chance, and the seed decides which."""
+    risk, theta = models[0.005]
+    report = audit(risk, theta, trained.test)
+    effect = predicted_change(influence(risk, theta, trained.test)).abs().amax(0)
+    assert report.points[:4] == tuple(effect.argsort(descending=True)[:4].tolist())
+    assert int(report.leverage.argmax()) in report.points
+    other = audit(risk, theta, trained.test, seed=1)
+    assert other.points[:8] == report.points[:8]
+    assert other.points[8:] != report.points[8:]
+
+
+def test_an_unfinished_training_is_a_finding(trained):
+    theta = trained.theta + 1e-3
+    report = audit(trained.risk, theta, trained.test)
+    assert report.verdict == "do not trust"
+    assert report.agreement is None
+    assert report.points == ()
+    norm = float(trained.risk.gradient(theta).norm())
+    assert f"‖∇R‖ = {norm:.1e}, more than 1e-06" in str(report)
+    assert "train on to a minimum" in str(report)
+
+
+def test_another_risk_than_the_one_trained_is_a_finding(trained):
+    misread = Risk(trained.model, trained.train, l2=0.01)
+    report = audit(misread, trained.theta, trained.test)
+    assert report.findings[0].verdict == "do not trust"
+
+
+def test_a_saddle_is_a_finding(trained):
+    X = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]).double().to(trained.theta)
+    data = Data(X, torch.tensor([1.0, 0.0, 1.0, 0.0]).to(X))
+    report = audit(Risk(trained.model, data, l2=1e-3), torch.zeros(33).to(X), data, retrain=3)
+    assert [finding.verdict for finding in report.findings] == ["trust", "do not trust"]
+    assert "negative" in str(report)
+
+
+def test_retrainings_without_a_minimum_are_named_and_left_out(trained):
+    """Collapsed to a constant, and without one of four points the constant is a saddle."""
+    risk = Risk(trained.model, trained.train, l2=0.05)
+    theta = minimise(risk, trained.start).theta
+    report = audit(risk, theta, trained.test, retrain=60)
+    assert report.failed == (14, 29, 31, 56)
+    assert report.verdict == "order only"
+    assert "no minimum without 14, 29, 31, 56" in str(report)
+    assert report.actual.isnan().any(0).sum() == 4
+    assert report.agreement.r > 0.99
+
+
+def test_the_report_names_every_line_and_gives_the_remedy(models, trained):
+    risk, theta = models[0.01]
+    text = str(audit(risk, theta, trained.test))
+    for name in ("stationary", "positive definite", "leverage", "damping", "longest move", "10 retrainings"):
+        assert name in text
+    assert "verdict: DO NOT TRUST" in text
+    assert text.count("care ") == 3
+    assert text.count("NO ") == 1
+    assert "raise the L2 strength and train again" in text
+
+
+@pytest.mark.parametrize("retrain", [0, 2, 61])
+def test_too_few_or_too_many_retrainings_are_refused(trained, retrain):
+    with pytest.raises(ValueError, match=rf"retrain = {retrain}: choose from 3 points, .* to all n = 60"):
+        audit(trained.risk, trained.theta, trained.test, retrain=retrain)
+
+
+def test_what_does_not_fit_the_risk_is_refused(trained):
+    with pytest.raises(TypeError, match="convert one"):
+        audit(trained.risk, trained.theta.float(), trained.test)
+    with pytest.raises(ValueError, match="the model has p = 33 parameters"):
+        audit(trained.risk, trained.theta[:-1], trained.test)
+    with pytest.raises(ValueError, match="labels 0 or 1"):
+        audit(trained.risk, trained.theta, Data(trained.test.X, 2 * trained.test.y - 1))
+    with pytest.raises(ValueError, match="convention is 'median'"):
+        audit(trained.risk, trained.theta, trained.test, convention="median")
