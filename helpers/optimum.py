@@ -159,12 +159,14 @@ def _newton_finish(risk: Risk, theta: Tensor, weights: Tensor, steps: int = 20) 
         # In a narrow valley a step may lower the risk and yet raise the gradient, so the best point is remembered.
         if g.norm() < smallest:
             best, smallest = theta, float(g.norm())
+        if smallest < 1e-14:
+            break
         try:
             candidate = theta - cholesky_solve(risk.hessian(theta, weights), g)
         except NotPositiveDefinite:
             break
         rounding = 4 * torch.finfo(theta.dtype).eps * risk(theta, weights).abs()
-        if smallest < 1e-14 or risk(candidate, weights) > risk(theta, weights) + rounding:
+        if risk(candidate, weights) > risk(theta, weights) + rounding:
             break
         theta = candidate
     return best
