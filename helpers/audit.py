@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Literal
 
 import torch
@@ -85,7 +86,9 @@ class Audit:
         marks = dict(zip(_VERDICTS, ("ok", "care", "NO"), strict=True))
         lines = [f"{marks[each.verdict]:5}{each.name:20}{each.found}" for each in self.findings]
         lines.append(f"verdict: {self.verdict.upper()}")
-        lines += [f"  {each.name}: {each.remedy}" for each in self.findings if each.remedy]
+        for each in self.findings:
+            if each.remedy:
+                lines += wrap(f"{each.name}: {each.remedy}", 76, initial_indent="  ", subsequent_indent="    ")
         return "\n".join(lines)
 
 
@@ -163,19 +166,21 @@ def audit(
 def leverage(risk: Risk, theta: Tensor) -> Tensor:
     """How much of the stiffness against its own removal each training point contributes itself, shape (n,).
 
-    With ``m = H⁻¹g_i/n``, the first-order move of the parameters without the point (equation ``def-leverage``)::
+    With ``m = H⁻¹g_i/n``, the first-order move of the parameters without the point, ``J`` the Jacobian of the model's
+    outputs there and ``∇²_f ℓ`` the curvature of the loss in these outputs (equation ``def-leverage``)::
 
-        h_i = (mᵀ ∇²ℓ(z_i, θ) m / n) / (mᵀ H m)
+        h_i = (Jm)ᵀ ∇²_f ℓ (Jm) / (n · mᵀHm)
 
-    For ridge regression it is the leverage ``φᵀH⁻¹φ/n``, and the true move is ``m/(1 - h)``. Without convexity it may
-    be negative, or exceed 1: then the remaining risk curves downwards along the move. 0 for a point without a gradient.
+    For ridge regression it is the leverage ``φᵀH⁻¹φ/n``, and the true move is ``m/(1 - h)``; for one output it is
+    ``ℓ'' ∇fᵀH⁻¹∇f/n`` (``def-logistic-leverage``). Not negative where the loss is convex in the outputs; 0 for a point
+    without a gradient.
 
     Raises:
         NotPositiveDefinite: with the smallest eigenvalue, if ``H`` is not positive definite.
     """
     H, G = risk.hessian(theta), risk.gradients(theta)
     moves = cholesky_solve(H, G.T).T / risk.n
-    own, all_points = risk.curvatures(theta, moves) / risk.n, ((moves @ H) * moves).sum(1)
+    own, all_points = risk.gauss_newton_curvatures(theta, moves) / risk.n, ((moves @ H) * moves).sum(1)
     return torch.where(all_points > 0, own / all_points, torch.zeros_like(own))
 
 

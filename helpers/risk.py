@@ -139,8 +139,11 @@ class Risk:
 
         return vmap(grad(loss_of_one), in_dims=(None, 0, 0))(self.check_theta(theta), data.X, data.y)
 
-    def curvatures(self, theta: Tensor, V: Tensor) -> Tensor:
-        """``v_iᵀ ∇²ℓ(z_i, θ) v_i``, shape (n,): how each training loss curves along a direction of its own.
+    def gauss_newton_curvatures(self, theta: Tensor, V: Tensor) -> Tensor:
+        """``(J_i v_i)ᵀ ∇²_f ℓ_i (J_i v_i)``, shape (n,): how each training loss curves with its model's outputs ``f``.
+
+        ``J_i`` is the Jacobian of the outputs at example ``i``, so ``J_i v_i`` is how they move along ``v_i``. It is
+        ``v_iᵀ ∇²ℓ(z_i, θ) v_i`` for a model taken as linear in ``θ``, and not negative if the loss is convex in ``f``.
 
         Args:
             theta: where (p,).
@@ -151,10 +154,11 @@ class Risk:
             raise ValueError(f"V has shape {tuple(V.shape)}: give one direction a training example, ({self.n}, p).")
 
         def along(x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-            def slope(theta: Tensor) -> Tensor:
-                return jvp(lambda t: self._losses(t, x[None], y[None])[0], (theta,), (v,))[1]
+            def loss(f: Tensor) -> Tensor:
+                return self.loss.of(f, y[None])[0]
 
-            return jvp(slope, (theta,), (v,))[1]
+            f, df = jvp(lambda t: self.model(t, x[None]), (theta,), (v,))[:2]
+            return (df * jvp(grad(loss), (f,), (df,))[1]).sum()
 
         return vmap(along)(self.data.X, self.data.y, V)
 
