@@ -96,7 +96,12 @@ def leave_group_out(
     start: Tensor | None = None,
     gtol: float = 1e-9,
 ) -> Certificates:
-    """Train once without each group of points, as `leave_one_out`; row ``k`` was trained without ``groups[k]``."""
+    """Train once without each group of points, as `leave_one_out`; row ``k`` was trained without ``groups[k]``.
+
+    Units of a network that are exactly alike at ``theta`` have equal gradients, so they stay alike in a retraining from
+    there, even where its minimum would have them differ. Then it ends at a saddle, and `NotAMinimum` says so: start
+    beside ``theta``, with a little noise.
+    """
     X = risk.data.X
     W = leave_out_weights(risk.n, groups, convention, dtype=theta.dtype, device=X.device)
     if start is not None:
