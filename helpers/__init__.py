@@ -10,7 +10,7 @@ own session; importing ``helpers`` changes nothing.
 """
 
 from helpers.audit import Audit, audit, damping_sensitivity, leverage
-from helpers.checks import Agreement, CheckFailed, agreement, central_difference, differs, holds
+from helpers.checks import Agreement, CheckFailed, agreement, central_difference, differs, holds, rank_correlation
 from helpers.curvature import NotPositiveDefinite, cholesky_solve, condition_number, hessian_vector_product, spectrum
 from helpers.data import Data, ring
 from helpers.influence import argmin, influence, predicted_change
@@ -68,6 +68,7 @@ __all__ = [
     "minimise_many",
     "mlp",
     "predicted_change",
+    "rank_correlation",
     "ring",
     "setup",
     "spectrum",

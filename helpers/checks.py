@@ -93,6 +93,23 @@ def central_difference(f: Callable[[Tensor], Tensor], x: Tensor, direction: Tens
     return (f(x + h * direction) - f(x - h * direction)) / (2 * h)
 
 
+def rank_correlation(predicted: Tensor, actual: Tensor) -> float:
+    """Spearman's correlation: Pearson's of the ranks. It looks at the order alone, where `agreement` sees the sizes.
+
+    Equal values get ranks in the order in which they stand.
+
+    Raises:
+        ValueError: for different shapes, or fewer than three values.
+    """
+    if predicted.shape != actual.shape or predicted.numel() < 3:
+        raise ValueError(
+            f"predicted has shape {tuple(predicted.shape)} and actual {tuple(actual.shape)}: "
+            "they need the same shape and at least three values."
+        )
+    ranks = [values.detach().flatten().argsort(stable=True).argsort().double() for values in (predicted, actual)]
+    return float(torch.corrcoef(torch.stack(ranks))[0, 1])
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How well a prediction agrees with what happened. `r` alone sees neither a wrong scale nor an offset.

@@ -5,7 +5,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from helpers import CheckFailed, agreement, central_difference, differs, holds
+from helpers import CheckFailed, agreement, central_difference, differs, holds, rank_correlation
 
 numbers = st.floats(-1e3, 1e3)
 
@@ -127,3 +127,13 @@ def test_constant_predictions_are_refused(pair):
 def test_too_little_to_compare_is_refused(x, y):
     with pytest.raises(ValueError, match="at least three values"):
         agreement(x, y)
+
+
+def test_the_rank_correlation_sees_the_order_alone():
+    x = torch.tensor([[0.1, -2.0, 3.0], [0.5, 7.0, -1.0]])
+    assert rank_correlation(x, torch.exp(x)) == pytest.approx(1)
+    assert rank_correlation(x, -(x**3)) == pytest.approx(-1)
+    y = torch.tensor([[0.1, 3.0, -2.0], [0.5, 7.0, -1.0]])  # the largest but one and the smallest exchanged
+    assert rank_correlation(x, y) == pytest.approx(1 - 6 * (4**2 + 4**2) / (6 * 35))
+    with pytest.raises(ValueError, match="the same shape and at least three values"):
+        rank_correlation(x, x[0])
