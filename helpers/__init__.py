@@ -11,7 +11,14 @@ own session; importing ``helpers`` changes nothing.
 
 from helpers.audit import Audit, audit, damping_sensitivity, leverage
 from helpers.checks import Agreement, CheckFailed, agreement, central_difference, differs, holds, rank_correlation
-from helpers.curvature import NotPositiveDefinite, cholesky_solve, condition_number, hessian_vector_product, spectrum
+from helpers.curvature import (
+    HessianOperator,
+    NotPositiveDefinite,
+    cholesky_solve,
+    condition_number,
+    hessian_vector_product,
+    spectrum,
+)
 from helpers.data import Data, ring
 from helpers.influence import argmin, influence, predicted_change
 from helpers.models import FlatModel, flatten, mlp
@@ -28,6 +35,7 @@ from helpers.optimum import (
 from helpers.retraining import actual_change, leave_group_out, leave_one_out, leave_out_weights
 from helpers.risk import CROSS_ENTROPY, LOGISTIC, SQUARED_ERROR, Loss, Risk
 from helpers.session import setup
+from helpers.solvers import NotSolved, Solution, conjugate_gradients, direct, lissa
 
 __all__ = [
     "CROSS_ENTROPY",
@@ -40,12 +48,15 @@ __all__ = [
     "CheckFailed",
     "Data",
     "FlatModel",
+    "HessianOperator",
     "Loss",
     "NotAMinimum",
     "NotConverged",
     "NotPositiveDefinite",
+    "NotSolved",
     "NotStationary",
     "Risk",
+    "Solution",
     "actual_change",
     "agreement",
     "argmin",
@@ -54,8 +65,10 @@ __all__ = [
     "certify",
     "cholesky_solve",
     "condition_number",
+    "conjugate_gradients",
     "damping_sensitivity",
     "differs",
+    "direct",
     "flatten",
     "hessian_vector_product",
     "holds",
@@ -64,6 +77,7 @@ __all__ = [
     "leave_one_out",
     "leave_out_weights",
     "leverage",
+    "lissa",
     "minimise",
     "minimise_many",
     "mlp",

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.func import grad, jvp
 
 from helpers.risk import Risk
+
+# A block of products is computed at once: more need more memory, and soon more time, than they save.
+_ROWS_AT_ONCE = 32
 
 
 class NotPositiveDefinite(ValueError):
@@ -73,6 +78,74 @@ def cholesky_solve(H: Tensor, B: Tensor) -> Tensor:
     """
     columns = B[:, None] if B.ndim == 1 else B
     return torch.cholesky_solve(columns, cholesky_factor(H)).reshape(B.shape)
+
+
+class HessianOperator:
+    """``H = ∇²_θ R(θ, w) + damping·I`` known by its products: ``H @ V`` costs about a gradient a column of ``V``.
+
+    The gradient is computed once and its graph is kept; each product is a backward pass through that graph, which
+    multiplies by the transpose of its Jacobian: ``Hᵀ = H`` (equation ``eq-hvp-double-backward``).
+
+    Args:
+        risk: whose Hessian; its L2 term is in it.
+        theta: where (p,).
+        weights: the training weights (n,); ``1/n`` each by default.
+        damping: added to the diagonal.
+
+    Attributes:
+        shape: ``(p, p)``.
+        risk, theta, weights, damping: as given.
+    """
+
+    def __init__(self, risk: Risk, theta: Tensor, weights: Tensor | None = None, *, damping: float = 0.0) -> None:
+        if not damping >= 0:
+            raise ValueError(f"damping = {damping} must not be negative.")
+        self.risk, self.theta, self.weights, self.damping = risk, theta, risk.check_weights(weights), damping
+        self.shape = (risk.model.p, risk.model.p)
+        self._at = risk.check_theta(theta).detach().clone().requires_grad_(True)
+        (self._gradient,) = torch.autograd.grad(risk.value(self._at, self.weights), self._at, create_graph=True)
+
+    def __matmul__(self, V: Tensor) -> Tensor:
+        """``HV``, for ``V`` (p,) or (p, m)."""
+        if V.shape[:1] != self.shape[:1] or V.ndim > 2:
+            raise ValueError(f"V has shape {tuple(V.shape)}: ({self.shape[0]},) or ({self.shape[0]}, m) was expected.")
+        if V.ndim == 1:
+            return self._products(V[None])[0]
+        return torch.cat([self._products(rows) for rows in V.T.split(_ROWS_AT_ONCE)]).T
+
+    def dense(self) -> Tensor:
+        """``H`` as a matrix (p, p), symmetric to the last bit, computed a few rows at a time."""
+        H = torch.empty(self.shape, dtype=self.theta.dtype, device=self.theta.device)
+        for rows in torch.arange(self.shape[0], device=H.device).split(_ROWS_AT_ONCE):
+            directions = torch.zeros(len(rows), self.shape[0], dtype=H.dtype, device=H.device)
+            directions[torch.arange(len(rows)), rows] = 1
+            H[rows] = self._products(directions)
+        # Differentiating in one order and in the other rounds differently; the mean is taken in place, block by block.
+        for i in range(0, self.shape[0], 512):
+            for j in range(0, i + 1, 512):
+                block = (H[i : i + 512, j : j + 512] + H[j : j + 512, i : i + 512].T) / 2
+                H[i : i + 512, j : j + 512], H[j : j + 512, i : i + 512] = block, block.T
+        return H
+
+    def sample(self, batch: int, generator: torch.Generator) -> HessianOperator:
+        """The Hessian of ``batch`` examples drawn without replacement, scaled so that its mean is this one.
+
+        The weights are those of the risk, so it is meant for uniform ones.
+        """
+        n = self.risk.n
+        if not 1 <= batch <= n:
+            raise ValueError(f"batch = {batch} must lie between 1 and n = {n}.")
+        chosen = torch.randperm(n, generator=generator)[:batch].to(self.theta.device)
+        part = replace(self.risk, data=self.risk.data[chosen])
+        return HessianOperator(part, self.theta, self.weights[chosen] * n / batch, damping=self.damping)
+
+    def _products(self, rows: Tensor) -> Tensor:
+        """``H`` times each row of ``rows`` (k, p), again as rows."""
+        batched = len(rows) > 1
+        (products,) = torch.autograd.grad(
+            self._gradient, self._at, rows if batched else rows[0], retain_graph=True, is_grads_batched=batched
+        )
+        return products.reshape(rows.shape) + self.damping * rows
 
 
 def hessian_vector_product(risk: Risk, theta: Tensor, v: Tensor, weights: Tensor | None = None) -> Tensor:

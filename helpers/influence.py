@@ -9,10 +9,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from helpers.curvature import cholesky_solve
+from helpers.curvature import HessianOperator, cholesky_solve
 from helpers.data import Data
 from helpers.optimum import check_stationary, minimise
 from helpers.risk import Risk
+from helpers.solvers import Solution, direct
 
 #: ``"zero"``: the point's weight goes from 1/n to 0. ``"mean"``: the mean is taken over the other n - 1 points.
 Convention = Literal["zero", "mean"]
@@ -24,7 +25,7 @@ def influence(
     test: Data,
     *,
     weights: Tensor | None = None,
-    solve: Callable[[Tensor, Tensor], Tensor] = cholesky_solve,
+    solve: Callable[[HessianOperator, Tensor], Solution | Tensor] = direct,
     gtol: float = 1e-6,
 ) -> Tensor:
     """The influence of every training point on every test loss, ``ℐ = -G_test H⁻¹ Gᵀ``.
@@ -33,12 +34,16 @@ def influence(
     ``z_i`` raises the test loss, ``z_i`` is harmful. Negative: ``z_i`` is helpful. Unit: test loss per unit of weight;
     `predicted_change` turns it into the change of the loss on removal.
 
+    There are fewer test points than training points, as a rule, so ``H`` is solved with on the test side. The training
+    gradients are never stored: their products with ``H⁻¹g_test`` are the slopes of the ``n`` losses along it.
+
     Args:
         risk: what was minimised. Its L2 term is in ``H``, and not in the gradients of single losses.
         theta: its minimum (p,), for the same weights.
         test: the test examples.
         weights: the training weights (n,); ``1/n`` each by default.
-        solve: ``solve(H, B) = H⁻¹B``. The one step that changes when a model is too large for a whole Hessian.
+        solve: ``solve(H, B) = H⁻¹B``, for ``H`` given as an operator and ``B`` (p, n_test): the one step that changes
+            when a model is large. `direct` forms ``H``; `helpers.solvers` has others.
         gtol: how large ``‖∇R‖`` may be.
 
     Returns:
@@ -46,14 +51,15 @@ def influence(
 
     Raises:
         NotStationary: with the gradient norm, if ``theta`` is not a stationary point.
-        NotPositiveDefinite: with the smallest eigenvalue, if ``H`` is not positive definite.
+        NotPositiveDefinite: with the smallest eigenvalue (or a curvature met), if ``H`` is not positive definite.
+        NotSolved: with the residual, if an iterative solver did not converge.
     """
     check_stationary(risk, theta, weights, gtol=gtol)
-    H = risk.hessian(theta, weights)  # p × p, L2 included
-    G = risk.gradients(theta)  # n × p
+    H = HessianOperator(risk, theta, weights)  # p × p, L2 included; nothing is computed yet
     G_test = risk.gradients(theta, test)  # n_test × p
-    # There are fewer test points than training points, as a rule: solve on the test side.
-    return -solve(H, G_test.T).T @ G.T
+    found = solve(H, G_test.T)
+    X = found.X if isinstance(found, Solution) else found
+    return -risk.slopes(theta, X.T)
 
 
 def predicted_change(influence: Tensor, convention: Convention = "mean") -> Tensor:

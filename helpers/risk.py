@@ -16,6 +16,7 @@ from helpers.models import FlatModel
 # A Hessian is computed a few rows at a time: more need more memory, and soon more time, than they save.
 _ROWS_AT_ONCE = 64
 _MODELS_AT_ONCE = 64
+_DIRECTIONS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,19 @@ class Risk:
             return self._losses(theta, x[None], y[None])[0]
 
         return vmap(grad(loss_of_one), in_dims=(None, 0, 0))(self.check_theta(theta), data.X, data.y)
+
+    def slopes(self, theta: Tensor, V: Tensor) -> Tensor:
+        """``∇ℓ(z_i, θ)ᵀ v_k`` for each row ``v_k`` of ``V`` (m, p), shape (m, n): ``V Gᵀ`` without ``G``.
+
+        The derivative of all ``n`` losses along ``v_k`` is one forward pass (equation ``eq-scores-by-jvp``).
+        """
+        self.check_theta(theta)
+        X, y = self.data.X, self.data.y
+
+        def along(v: Tensor) -> Tensor:
+            return jvp(lambda t: self._losses(t, X, y), (theta,), (v,))[1]
+
+        return vmap(along, chunk_size=_DIRECTIONS_AT_ONCE)(V)
 
     def gauss_newton_curvatures(self, theta: Tensor, V: Tensor) -> Tensor:
         """``(J_i v_i)ᵀ ∇²_f ℓ_i (J_i v_i)``, shape (n,): how each training loss curves with its model's outputs ``f``.

@@ -1,0 +1,184 @@
+"""Ways to apply ``H⁻¹``: each a function ``solve(H, B)`` that says how well it solved, or refuses.
+
+``influence`` takes any of them as its ``solve``. An iterative one never returns quietly: it reports its residual and
+its number of iterations, raises when it did not converge, and refuses a direction of negative curvature, in which what
+it looks for does not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from helpers.curvature import HessianOperator, NotPositiveDefinite, cholesky_solve
+
+
+class Operator(Protocol):
+    """What a solver needs of ``H``: its products, and its size."""
+
+    shape: tuple[int, int]
+
+    def __matmul__(self, V: Tensor) -> Tensor: ...
+
+
+class NotSolved(RuntimeError):
+    """An iterative solver stopped before its residual was small enough. `X` is where it stopped."""
+
+    def __init__(self, message: str, X: Tensor) -> None:
+        super().__init__(message)
+        self.X = X
+
+
+@dataclass(frozen=True)
+class Solution:
+    """``X ≈ H⁻¹B``, and how good it is.
+
+    Attributes:
+        X: the solution (p, m).
+        residuals: ``‖Hx - b‖ / ‖b‖`` of each column (m,).
+        iterations: how many products with ``H`` each column took at most.
+    """
+
+    X: Tensor
+    residuals: Tensor
+    iterations: int
+
+
+def direct(H: HessianOperator, B: Tensor) -> Solution:
+    """``H⁻¹B`` by Cholesky: ``H`` is formed, p² numbers, and factored, p³/3 operations.
+
+    Raises:
+        NotPositiveDefinite: with the smallest eigenvalue.
+    """
+    dense = H.dense()
+    X = cholesky_solve(dense, B)
+    return Solution(X, _relative(dense @ X - B, B), 0)
+
+
+def conjugate_gradients(
+    H: Operator,
+    B: Tensor,
+    *,
+    rtol: float = 1e-8,
+    max_iterations: int = 1000,
+    preconditioner: Callable[[Tensor], Tensor] | None = None,
+) -> Solution:
+    """``H⁻¹B`` by conjugate gradients, all columns side by side (equation ``eq-cg-step``).
+
+    Args:
+        H: symmetric positive definite, (p, p), given by its products.
+        B: right-hand sides (p, m).
+        rtol: how small each ``‖Hx - b‖ / ‖b‖`` must become.
+        max_iterations: how many products with ``H`` are allowed.
+        preconditioner: ``R ↦ M⁻¹R`` for a positive definite ``M`` near ``H``.
+
+    Raises:
+        NotPositiveDefinite: with the curvature along the direction in which it is not positive.
+        NotSolved: with the largest residual, if ``max_iterations`` were not enough.
+    """
+    X, R = torch.zeros_like(B), B.clone()
+    size = B.norm(dim=0)
+    Z = R if preconditioner is None else preconditioner(R)
+    P, rz = Z.clone(), _dot(R, Z)
+    for iteration in range(max_iterations + 1):
+        residuals = torch.where(size > 0, R.norm(dim=0) / size, torch.zeros_like(size))
+        todo = residuals > rtol
+        if not todo.any():
+            # The residual that was carried along has drifted by rounding; what is reported is the true one.
+            return Solution(X, _relative(H @ X - B, B), iteration)
+        if iteration == max_iterations:
+            break
+        HP = H @ P[:, todo]
+        curvature = _dot(P[:, todo], HP)
+        _refuse_negative(curvature, P[:, todo])
+        alpha = rz[todo] / curvature
+        X[:, todo] += alpha * P[:, todo]
+        R[:, todo] -= alpha * HP
+        Z = R[:, todo] if preconditioner is None else preconditioner(R[:, todo])
+        new = _dot(R[:, todo], Z)
+        P[:, todo] = Z + new / rz[todo] * P[:, todo]
+        rz[todo] = new
+    raise NotSolved(
+        f"conjugate gradients stopped after {max_iterations} iterations at a residual of {float(residuals.max()):.1e}, "
+        f"above rtol = {rtol:.0e}: raise max_iterations, or give a preconditioner.",
+        X,
+    )
+
+
+def lissa(
+    H: HessianOperator,
+    B: Tensor,
+    *,
+    scale: float,
+    depth: int,
+    batch: int | None = None,
+    repeats: int = 1,
+    seed: int = 0,
+    rtol: float = 0.1,
+) -> Solution:
+    """``H⁻¹B`` by the truncated Neumann series with sampled Hessians (equation ``eq-lissa``), a mean of ``repeats``.
+
+    ``x ← x + (b - H_S x) / scale``, ``depth`` times, with ``H_S`` the Hessian of ``batch`` examples drawn each time.
+    It converges in the mean if and only if every eigenvalue of ``H`` lies between 0 and ``2·scale``.
+
+    Args:
+        H: the Hessian of a risk, with its damping.
+        B: right-hand sides (p, m).
+        scale: at least half of the largest eigenvalue of ``H``; in practice of every ``H_S``.
+        depth: how many steps.
+        batch: how many examples each step sees, drawn without replacement by their weights; None for all.
+        repeats: how many independent runs are averaged.
+        seed: of the draws.
+        rtol: how large ``‖Hx - b‖ / ‖b‖``, measured with the whole ``H``, may be in the end.
+
+    Raises:
+        NotPositiveDefinite: if the whole ``H`` curves downwards along the result.
+        NotSolved: if the residual is larger than ``rtol``: it has diverged, or the depth was not enough.
+    """
+    if not scale > 0 or depth < 1 or repeats < 1:
+        raise ValueError(f"scale = {scale}, depth = {depth}, repeats = {repeats} must be positive.")
+    generator = torch.Generator().manual_seed(seed)
+    total = torch.zeros_like(B)
+    for _ in range(repeats):
+        x = B / scale
+        for _ in range(depth):
+            sample = H if batch is None else H.sample(batch, generator)
+            x = x + (B - sample @ x) / scale
+        total += x
+    X = total / repeats
+    HX = H @ X
+    residuals = _relative(HX - B, B)
+    if torch.isfinite(X).all():
+        _refuse_negative(_dot(X, HX), X)
+    if not (residuals <= rtol).all():
+        raise NotSolved(
+            f"LiSSA ended at a residual of {float(residuals.max()):.1e}, above rtol = {rtol:g}, after {depth} steps "
+            f"and {repeats} repeats: if it diverged, raise scale; if not, raise depth (for noise: repeats or batch).",
+            X,
+        )
+    return Solution(X, residuals, depth * repeats)
+
+
+def _refuse_negative(curvature: Tensor, P: Tensor) -> None:
+    """Raise if ``PᵀHP`` is not positive in some column."""
+    ratio = curvature / P.square().sum(0)
+    if not (ratio > 0).all():
+        raise NotPositiveDefinite(
+            f"H is not positive definite: along a direction that the solver met, its curvature is "
+            f"{float(ratio.min()):.2e}. Training has not reached a nondegenerate minimum: train on, raise the L2 "
+            "strength, or damp."
+        )
+
+
+def _dot(A: Tensor, B: Tensor) -> Tensor:
+    """The inner products of the columns of ``A`` and ``B`` (p, m), shape (m,)."""
+    return (A * B).sum(0)
+
+
+def _relative(R: Tensor, B: Tensor) -> Tensor:
+    size = B.norm(dim=0)
+    return torch.where(size > 0, R.norm(dim=0) / size, R.norm(dim=0))
