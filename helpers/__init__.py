@@ -16,10 +16,11 @@ from helpers.curvature import (
     NotPositiveDefinite,
     cholesky_solve,
     condition_number,
+    extreme_eigenvalues,
     hessian_vector_product,
     spectrum,
 )
-from helpers.data import Data, ring
+from helpers.data import Data, digits, ring
 from helpers.influence import argmin, influence, predicted_change
 from helpers.models import FlatModel, flatten, mlp
 from helpers.optimum import (
@@ -68,7 +69,9 @@ __all__ = [
     "conjugate_gradients",
     "damping_sensitivity",
     "differs",
+    "digits",
     "direct",
+    "extreme_eigenvalues",
     "flatten",
     "hessian_vector_product",
     "holds",

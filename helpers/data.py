@@ -53,6 +53,27 @@ class Data:
         return Data(self.X.to(device_or_dtype), self.y.to(device_or_dtype))
 
 
+def digits(n: int = 1400, seed: int = 0) -> tuple[Data, Data]:
+    """scikit-learn's handwritten digits: 8×8 pixels from 0 to 1, ten classes, in an order drawn by ``seed``.
+
+    Returns:
+        ``(train, test)``: the first ``n`` of the 1,797 images and the others, of shapes ``X (·, 64)`` in float64 and
+        ``y (·,)`` integer.
+
+    Raises:
+        ImportError: without scikit-learn.
+        ValueError: for an ``n`` outside 1 … 1796.
+    """
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    if not 1 <= n < len(labels):
+        raise ValueError(f"n = {n} must lie between 1 and {len(labels) - 1}, so that test images are left.")
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    X, y = torch.tensor(pixels / 16, dtype=torch.float64)[order], torch.tensor(labels)[order]
+    return Data(X[:n], y[:n]), Data(X[n:], y[n:])
+
+
 def ring(n: int = 60, n_test: int = 20, seed: int = 0) -> tuple[Data, Data]:
     """The ring problem: points of the plane, labelled 1 where ``x_1² + x_2² > 1.5``.
 

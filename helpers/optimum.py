@@ -7,8 +7,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from helpers.curvature import NotPositiveDefinite, cholesky_factor, cholesky_solve
+from helpers.curvature import (
+    HessianOperator,
+    NotPositiveDefinite,
+    cholesky_factor,
+    cholesky_solve,
+    extreme_eigenvalues,
+)
 from helpers.risk import Risk
+from helpers.solvers import NotSolved, conjugate_gradients
+
+# Up to so many parameters the Hessian is formed; beyond, Newton's steps and the certificate use its products.
+_WHOLE = 500
 
 
 class NotStationary(ValueError):
@@ -83,7 +93,7 @@ def certify(risk: Risk, theta: Tensor, weights: Tensor | None = None, *, gtol: f
         NotAMinimum: with the smallest eigenvalue.
     """
     norm = check_stationary(risk, theta, weights, gtol=gtol)
-    eigenvalues = torch.linalg.eigvalsh(risk.hessian(theta, weights))
+    eigenvalues = _eigenvalues(risk, theta, weights)
     smallest = float(eigenvalues[0])
     if not is_minimum(theta, norm, eigenvalues):
         raise NotAMinimum(
@@ -137,7 +147,7 @@ def minimise(
     found = _newton_finish(risk, theta.detach(), weights)
     norm = float(risk.gradient(found, weights).norm())
     if not norm <= gtol:
-        smallest = float(torch.linalg.eigvalsh(risk.hessian(found, weights))[0])
+        smallest = float(_eigenvalues(risk, found, weights)[0])
         remedy = (
             "raise max_steps, or start from a better point"
             if smallest > 0
@@ -162,14 +172,28 @@ def _newton_finish(risk: Risk, theta: Tensor, weights: Tensor, steps: int = 20) 
         if smallest < 1e-14:
             break
         try:
-            candidate = theta - cholesky_solve(risk.hessian(theta, weights), g)
-        except NotPositiveDefinite:
+            candidate = theta - _solve(risk, theta, weights, g)
+        except (NotPositiveDefinite, NotSolved):
             break
         rounding = 4 * torch.finfo(theta.dtype).eps * risk(theta, weights).abs()
         if risk(candidate, weights) > risk(theta, weights) + rounding:
             break
         theta = candidate
     return best
+
+
+def _solve(risk: Risk, theta: Tensor, weights: Tensor, g: Tensor) -> Tensor:
+    """``H⁻¹g``: with the whole Hessian where it is small, from its products where it is not."""
+    if risk.model.p <= _WHOLE:
+        return cholesky_solve(risk.hessian(theta, weights), g)
+    return conjugate_gradients(HessianOperator(risk, theta, weights), g[:, None]).X[:, 0]
+
+
+def _eigenvalues(risk: Risk, theta: Tensor, weights: Tensor | None) -> Tensor:
+    """The eigenvalues of the Hessian, ascending: all where it is small, the two extreme ones where it is not."""
+    if risk.model.p <= _WHOLE:
+        return torch.linalg.eigvalsh(risk.hessian(theta, weights))
+    return extreme_eigenvalues(HessianOperator(risk, theta, weights))
 
 
 def minimise_many(

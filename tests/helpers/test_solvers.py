@@ -1,0 +1,221 @@
+"""Solvers: they solve, say how well, refuse what they cannot, and give the same for any batch."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import (
+    CROSS_ENTROPY,
+    Data,
+    HessianOperator,
+    NotPositiveDefinite,
+    NotSolved,
+    Risk,
+    cholesky_solve,
+    conjugate_gradients,
+    direct,
+    extreme_eigenvalues,
+    influence,
+    lissa,
+    minimise,
+    mlp,
+)
+
+
+class Matrix:
+    """A symmetric matrix as an operator that counts its products."""
+
+    def __init__(self, A):
+        self.A, self.shape, self.products = A, tuple(A.shape), 0
+
+    def __matmul__(self, V):
+        self.products += 1
+        return self.A @ V
+
+
+def spd(seed, p, condition=50.0, smallest=1.0):
+    generator = torch.Generator().manual_seed(seed)
+    Q, _ = torch.linalg.qr(torch.randn(p, p, generator=generator, dtype=torch.float64))
+    d = torch.linspace(smallest, condition, p, dtype=torch.float64)
+    A = (Q * d) @ Q.T
+    return (A + A.T) / 2
+
+
+@pytest.fixture(scope="module")
+def classes():
+    """A network with three classes at its minimum."""
+    generator = torch.Generator().manual_seed(0)
+    X, y = torch.randn(30, 3, generator=generator).double(), torch.randint(3, (30,), generator=generator)
+    model, start = mlp(inputs=3, hidden=4, outputs=3)
+    risk = Risk(model, Data(X[:24], y[:24]), CROSS_ENTROPY, 0.02)
+    return risk, minimise(risk, start).theta, Data(X[24:], y[24:])
+
+
+def test_the_operator_is_the_hessian(trained, classes, close):
+    for risk, theta in ((trained.risk, trained.theta), classes[:2]):
+        H = HessianOperator(risk, theta)
+        dense = risk.hessian(theta)
+        close(H.dense(), dense)
+        assert torch.equal(H.dense(), H.dense().T)
+        V = torch.randn(H.shape[0], 70, generator=torch.Generator().manual_seed(1)).to(theta)
+        close(H @ V, dense @ V)  # 70 columns come in three blocks
+        close(H @ V[:, 3], dense @ V[:, 3])
+
+
+def test_the_operators_weights_and_damping(trained, close):
+    risk, theta = trained.risk, trained.theta
+    w = torch.linspace(0, 0.1, 60, dtype=torch.float64).to(theta)
+    H = HessianOperator(risk, theta, w, damping=0.3)
+    close(H.dense(), risk.hessian(theta, w) + 0.3 * torch.eye(33).to(theta))
+
+
+def test_samples_of_the_hessian_have_it_as_their_mean(trained, close):
+    H = HessianOperator(trained.risk, trained.theta, damping=0.1)
+    generator = torch.Generator().manual_seed(0)
+    close(H.sample(60, generator).dense(), H.dense())
+    mean = torch.stack([H.sample(12, generator).dense() for _ in range(400)]).mean(0)
+    assert float((mean - H.dense()).norm() / H.dense().norm()) < 0.05
+    with pytest.raises(ValueError, match="batch = 61 must lie between 1 and n = 60"):
+        H.sample(61, generator)
+
+
+@pytest.mark.parametrize("shape", [(32,), (33, 2, 2), (3, 33)])
+def test_products_with_the_wrong_shape_are_refused(trained, shape):
+    with pytest.raises(ValueError, match=r"\(33,\) or \(33, m\) was expected"):
+        HessianOperator(trained.risk, trained.theta) @ torch.zeros(shape).to(trained.theta)
+    with pytest.raises(ValueError, match="damping = -1 must not be negative"):
+        HessianOperator(trained.risk, trained.theta, damping=-1)
+
+
+def test_the_extreme_eigenvalues(trained, classes):
+    for risk, theta in ((trained.risk, trained.theta), classes[:2]):
+        expected = torch.linalg.eigvalsh(risk.hessian(theta))[[0, -1]].tolist()
+        assert extreme_eigenvalues(HessianOperator(risk, theta)).tolist() == pytest.approx(expected, rel=1e-3)
+
+
+@given(seed=st.integers(0, 10**6), p=st.integers(1, 12), m=st.integers(1, 4))
+def test_conjugate_gradients_solve(seed, p, m):
+    A = spd(seed, p)
+    B = torch.randn(p, m, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    found = conjugate_gradients(Matrix(A), B, rtol=1e-10)
+    torch.testing.assert_close(found.X, torch.linalg.solve(A, B), rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(found.residuals, (A @ found.X - B).norm(dim=0) / B.norm(dim=0), rtol=1e-3, atol=1e-14)
+    assert found.iterations <= p + 2
+
+
+def test_conjugate_gradients_need_as_many_steps_as_there_are_eigenvalues(trained):
+    """Gradients are silent in 20 of the 33 directions, and 13 eigenvalues are left."""
+    H = HessianOperator(trained.risk, trained.theta)
+    B = trained.risk.gradients(trained.theta, trained.test).T
+    assert conjugate_gradients(H, B, rtol=1e-8).iterations <= 14
+
+
+def test_a_preconditioner_changes_the_steps_and_not_the_answer():
+    A = spd(0, 40, condition=1e4)
+    B = torch.ones(40, 2).double()
+    plain = conjugate_gradients(Matrix(A), B)
+    inverse = torch.linalg.inv(A + 0.01 * torch.diag(A.diagonal()))
+    helped = conjugate_gradients(Matrix(A), B, preconditioner=lambda R: inverse @ R)
+    torch.testing.assert_close(helped.X, plain.X, rtol=1e-5, atol=1e-8)
+    assert helped.iterations < plain.iterations / 4
+
+
+def test_a_column_of_zeros_is_solved_by_zeros():
+    B = torch.zeros(5, 2).double()
+    B[:, 1] = 1
+    found = conjugate_gradients(Matrix(spd(0, 5)), B)
+    assert found.X[:, 0].abs().max() == 0
+    assert found.residuals[0] == 0
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7])
+def test_the_columns_do_not_depend_on_each_other(batch):
+    A, B = spd(1, 20), torch.randn(20, 7, generator=torch.Generator().manual_seed(0)).double()
+    together = conjugate_gradients(Matrix(A), B).X
+    apart = torch.cat([conjugate_gradients(Matrix(A), part).X for part in B.split(batch, dim=1)], dim=1)
+    torch.testing.assert_close(apart, together, rtol=1e-9, atol=1e-11)
+
+
+def test_conjugate_gradients_report_what_they_do_not_reach():
+    A, B = spd(0, 30, condition=1e4), torch.ones(30, 1).double()
+    with pytest.raises(NotSolved, match=r"after 5 iterations at a residual of \d\.\de[-+]\d+, above rtol = 1e-08") as e:
+        conjugate_gradients(Matrix(A), B, max_iterations=5)
+    residual = float((A @ e.value.X - B).norm() / B.norm())
+    assert f"{residual:.1e}" in str(e.value)
+
+
+@pytest.mark.parametrize("smallest", [-0.5, -1e-3])
+def test_negative_curvature_is_refused(smallest):
+    A = spd(0, 12, smallest=smallest)
+    with pytest.raises(NotPositiveDefinite, match=r"its curvature is -\d"):
+        conjugate_gradients(Matrix(A), torch.ones(12, 1).double(), rtol=1e-12)
+
+
+def test_a_saddle_is_refused_by_every_solver(trained):
+    """Without L2 the reference Hessian is indefinite."""
+    H = HessianOperator(Risk(trained.model, trained.train), trained.theta)
+    B = trained.risk.gradients(trained.theta, trained.test).T
+    for solve in (direct, conjugate_gradients, lambda H, B: lissa(H, B, scale=1.0, depth=3000)):
+        with pytest.raises((NotPositiveDefinite, NotSolved)):
+            solve(H, B)
+
+
+def test_every_solver_gives_the_influences(trained, classes, close):
+    for risk, theta, test in ((trained.risk, trained.theta, trained.test), classes):
+        expected = -risk.gradients(theta, test) @ cholesky_solve(risk.hessian(theta), risk.gradients(theta).T)
+        close(influence(risk, theta, test), expected)
+        close(influence(risk, theta, test, solve=conjugate_gradients), expected, rtol=1e-6, atol=1e-7)
+
+        def neumann(H, B):
+            return lissa(H, B, scale=1.2, depth=3000, rtol=1e-6)
+
+        close(influence(risk, theta, test, solve=neumann), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_direct_solution_reports_its_residual(trained):
+    H = HessianOperator(trained.risk, trained.theta)
+    found = direct(H, trained.risk.gradients(trained.theta, trained.test).T)
+    assert found.residuals.shape == (20,)
+    assert found.residuals.max() < 1e-12
+    assert found.iterations == 0
+
+
+def test_lissa_is_the_neumann_series(trained, close):
+    H, B = HessianOperator(trained.risk, trained.theta), trained.risk.gradients(trained.theta, trained.test).T
+    dense, scale, depth = H.dense(), 0.7, 40
+    step = torch.eye(33).to(dense) - dense / scale
+    expected = sum(torch.linalg.matrix_power(step, k) for k in range(depth + 1)) @ B / scale
+    found = lissa(H, B, scale=scale, depth=depth, rtol=1.0)
+    close(found.X, expected)
+    close(found.residuals, (dense @ expected - B).norm(dim=0) / B.norm(dim=0))
+
+
+def test_sampled_lissa_is_right_in_the_mean(trained):
+    H, B = HessianOperator(trained.risk, trained.theta), trained.risk.gradients(trained.theta, trained.test).T
+    exact = torch.linalg.solve(H.dense(), B)
+    errors = []
+    for repeats in (1, 16):
+        found = lissa(H, B, scale=1.0, depth=600, batch=20, repeats=repeats, rtol=1.0)
+        errors.append(float((found.X - exact).norm() / exact.norm()))
+    assert errors[1] < 0.5 * errors[0]
+    again = lissa(H, B, scale=1.0, depth=600, batch=20, rtol=1.0)
+    other = lissa(H, B, scale=1.0, depth=600, batch=20, rtol=1.0, seed=1)
+    assert float((again.X - exact).norm() / exact.norm()) == pytest.approx(errors[0])
+    assert not torch.equal(again.X, other.X)
+
+
+def test_lissa_that_diverges_is_refused(trained):
+    H, B = HessianOperator(trained.risk, trained.theta), trained.risk.gradients(trained.theta, trained.test).T
+    with pytest.raises(NotSolved, match="if it diverged, raise scale"):
+        lissa(H, B, scale=0.2, depth=200)  # the largest eigenvalue is 0.61
+    with pytest.raises(NotSolved, match="after 5 steps"):
+        lissa(H, B, scale=1.0, depth=5)
+    with pytest.raises(ValueError, match=r"scale = 0, depth = 5, repeats = 1 must be positive"):
+        lissa(H, B, scale=0, depth=5)
+
+
+def test_scores_need_no_stored_gradients(trained, classes, close):
+    for risk, theta in ((trained.risk, trained.theta), classes[:2]):
+        V = torch.randn(40, risk.model.p, generator=torch.Generator().manual_seed(0)).to(theta)
+        close(risk.slopes(theta, V), V @ risk.gradients(theta).T, rtol=1e-9)
