@@ -85,6 +85,7 @@ USED_AS = {
     "jupyter-book": "jupyter-book",
     "pytest-xdist": "loadfile",
     "scikit-learn": "sklearn",
+    "curvlinops-for-pytorch": "curvlinops",
     "check-jsonschema": "check_jsonschema",
     "axe-playwright-python": "axe_playwright_python",
 }
@@ -115,6 +116,7 @@ COMES_WITH = {
     **dict.fromkeys(["numpy", "PIL"], "matplotlib"),
     "ruamel": "check-jsonschema",
     "sklearn": "scikit-learn",
+    "curvlinops": "curvlinops-for-pytorch",
 }
 
 
