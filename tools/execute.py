@@ -152,12 +152,15 @@ def run(chapter: Path) -> str:
 
 
 def _merge_streams(outputs: list[list[NotebookNode]]) -> list[list[NotebookNode]]:
-    """Join neighbouring pieces of one stream: where the kernel happened to flush is not part of the result."""
+    """Join neighbouring pieces of one stream: where the kernel happened to flush is not part of the result.
+
+    A glued number between two pieces is not shown where it stands, so it does not part them either.
+    """
     merged = []
     for cell_outputs in outputs:
         kept: list[NotebookNode] = []
         for output in cell_outputs:
-            last = kept[-1] if kept else None
+            last = next((one for one in reversed(kept) if "scrapbook" not in one.get("metadata", {})), None)
             if last is not None and output.output_type == last.output_type == "stream" and output.name == last.name:
                 last.text += output.text
             else:

@@ -168,6 +168,12 @@ def test_options_that_are_no_yaml_are_named(small_book):
         book.read_chapter(chapter)
 
 
+def test_a_printed_table_is_not_parted_by_the_numbers_that_its_rows_glue(small_book):
+    code = "from myst_nb import glue\nfor i in range(3):\n    print(i)\n    glue(f'row-{i}', i, display=False)"
+    notebook = book.read_notebook(stored_from(small_book(cell(code))))
+    assert [output.text for output in book.code_cells(notebook)[0].outputs if "text" in output] == ["0\n1\n2\n"]
+
+
 def test_glued_numbers_are_stored_with_six_digits(small_book):
     code = "from myst_nb import glue\nglue('third', 1 / 3, display=False)\nglue('name', 'Ann', display=False)"
     notebook = book.read_notebook(stored_from(small_book(cell(code) + "\nIt is {glue:text}`third:.2f`.\n")))
