@@ -2,7 +2,7 @@
 
 Read the modules in the order of the book::
 
-    data -> models -> risk -> optimum -> curvature -> influence -> retraining -> audit
+    data -> models -> risk -> optimum -> curvature -> solvers -> influence -> retraining -> audit
 
 ``checks`` holds an equation against numbers, ``figures`` draws. Every function is pure: tensors in, tensors out.
 The one exception is `setup`, which a notebook calls to fix the number format, the threads and the figure style of its
