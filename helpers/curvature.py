@@ -151,10 +151,10 @@ class HessianOperator:
         return products.reshape(rows.shape) + self.damping * rows
 
 
-def extreme_eigenvalues(H: HessianOperator) -> Tensor:
+def extreme_eigenvalues(H: HessianOperator, rtol: float = 1e-2) -> Tensor:
     """The smallest and the largest eigenvalue of ``H``, shape (2,), from products alone: Lanczos, by SciPy's `eigsh`.
 
-    To about a thousandth of themselves; some hundred products with ``H``.
+    It stops when ``‖Hv - dv‖ ≤ rtol·|d|``. The eigenvalue is then known far better than to ``rtol``, as a rule.
     """
 
     def product(v: Any) -> Any:
@@ -162,7 +162,7 @@ def extreme_eigenvalues(H: HessianOperator) -> Tensor:
 
     operator = LinearOperator(H.shape, matvec=product, dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(H.shape[0])  # the same on every run
-    ends = [eigsh(operator, k=1, which=end, v0=start, tol=1e-4, return_eigenvectors=False)[0] for end in ("SA", "LA")]
+    ends = [eigsh(operator, k=1, which=end, v0=start, tol=rtol, return_eigenvectors=False)[0] for end in ("SA", "LA")]
     return torch.tensor(ends, dtype=H.theta.dtype, device=H.theta.device)
 
 
