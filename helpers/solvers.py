@@ -128,7 +128,8 @@ def lissa(
     Args:
         H: the Hessian of a risk, with its damping.
         B: right-hand sides (p, m).
-        scale: at least half of the largest eigenvalue of ``H``; in practice of every ``H_S``.
+        scale: at least half of the largest eigenvalue of ``H``. For small batches much more: single examples of a
+            non-convex model curve downwards, too, and their noise can grow where the mean shrinks.
         depth: how many steps.
         batch: how many examples each step sees, drawn without replacement by their weights; None for all.
         repeats: how many independent runs are averaged.
@@ -157,7 +158,8 @@ def lissa(
     if not (residuals <= rtol).all():
         raise NotSolved(
             f"LiSSA ended at a residual of {float(residuals.max()):.1e}, above rtol = {rtol:g}, after {depth} steps "
-            f"and {repeats} repeats: if it diverged, raise scale; if not, raise depth (for noise: repeats or batch).",
+            f"and {repeats} repeats: if it diverged, raise scale; if not, raise depth (for noise: repeats or batch). "
+            "Where H curves downwards, nothing helps: see its smallest eigenvalue.",
             X,
         )
     return Solution(X, residuals, depth * repeats)
