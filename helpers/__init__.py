@@ -36,7 +36,7 @@ from helpers.optimum import (
 from helpers.retraining import actual_change, leave_group_out, leave_one_out, leave_out_weights
 from helpers.risk import CROSS_ENTROPY, LOGISTIC, SQUARED_ERROR, Loss, Risk
 from helpers.session import setup
-from helpers.solvers import NotSolved, Solution, conjugate_gradients, direct, lissa
+from helpers.solvers import NotSolved, Solution, conjugate_gradients, direct, lissa, refined
 
 __all__ = [
     "CROSS_ENTROPY",
@@ -86,6 +86,7 @@ __all__ = [
     "mlp",
     "predicted_change",
     "rank_correlation",
+    "refined",
     "ring",
     "setup",
     "spectrum",

@@ -9,12 +9,9 @@ import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
-from torch.func import grad, jvp
+from torch.func import grad, jvp, vjp, vmap
 
-from helpers.risk import Risk
-
-# A block of products is computed at once: more need more memory, and soon more time, than they save.
-_ROWS_AT_ONCE = 32
+from helpers.risk import Risk, rows_at_once
 
 
 class NotPositiveDefinite(ValueError):
@@ -105,8 +102,11 @@ class HessianOperator:
             raise ValueError(f"damping = {damping} must not be negative.")
         self.risk, self.theta, self.weights, self.damping = risk, theta, risk.check_weights(weights), damping
         self.shape = (risk.model.p, risk.model.p)
-        self._at = risk.check_theta(theta).detach().clone().requires_grad_(True)
-        (self._gradient,) = torch.autograd.grad(risk.value(self._at, self.weights), self._at, create_graph=True)
+
+        def gradient(t: Tensor) -> Tensor:
+            return grad(risk.value)(t, self.weights)
+
+        self._pull = vjp(gradient, risk.check_theta(theta).detach())[1]
 
     def __matmul__(self, V: Tensor) -> Tensor:
         """``HV``, for ``V`` (p,) or (p, m)."""
@@ -114,12 +114,12 @@ class HessianOperator:
             raise ValueError(f"V has shape {tuple(V.shape)}: ({self.shape[0]},) or ({self.shape[0]}, m) was expected.")
         if V.ndim == 1:
             return self._products(V[None])[0]
-        return torch.cat([self._products(rows) for rows in V.T.split(_ROWS_AT_ONCE)]).T
+        return self._products(V.T).T
 
     def dense(self) -> Tensor:
         """``H`` as a matrix (p, p), symmetric to the last bit, computed a few rows at a time."""
         H = torch.empty(self.shape, dtype=self.theta.dtype, device=self.theta.device)
-        for rows in torch.arange(self.shape[0], device=H.device).split(_ROWS_AT_ONCE):
+        for rows in torch.arange(self.shape[0], device=H.device).split(rows_at_once(self.risk.n, self.shape[0])):
             directions = torch.zeros(len(rows), self.shape[0], dtype=H.dtype, device=H.device)
             directions[torch.arange(len(rows)), rows] = 1
             H[rows] = self._products(directions)
@@ -129,6 +129,11 @@ class HessianOperator:
                 block = (H[i : i + 512, j : j + 512] + H[j : j + 512, i : i + 512].T) / 2
                 H[i : i + 512, j : j + 512], H[j : j + 512, i : i + 512] = block, block.T
         return H
+
+    def to(self, dtype: torch.dtype) -> HessianOperator:
+        """The same Hessian, computed in another format."""
+        risk = replace(self.risk, data=self.risk.data.to(dtype))
+        return HessianOperator(risk, self.theta.to(dtype), self.weights.to(dtype), damping=self.damping)
 
     def sample(self, batch: int, generator: torch.Generator) -> HessianOperator:
         """The Hessian of ``batch`` examples drawn without replacement, scaled so that its mean is this one.
@@ -144,11 +149,12 @@ class HessianOperator:
 
     def _products(self, rows: Tensor) -> Tensor:
         """``H`` times each row of ``rows`` (k, p), again as rows."""
-        batched = len(rows) > 1
-        (products,) = torch.autograd.grad(
-            self._gradient, self._at, rows if batched else rows[0], retain_graph=True, is_grads_batched=batched
-        )
-        return products.reshape(rows.shape) + self.damping * rows
+        with torch.no_grad():  # no graph of the products is wanted
+            if len(rows) == 1:
+                products = self._pull(rows[0])[0][None]
+            else:
+                products = vmap(self._pull, chunk_size=rows_at_once(self.risk.n, self.shape[0]))(rows)[0]
+        return products + self.damping * rows
 
 
 def extreme_eigenvalues(H: HessianOperator, rtol: float = 1e-2) -> Tensor:

@@ -19,6 +19,9 @@ from helpers.solvers import NotSolved, conjugate_gradients
 
 # Up to so many parameters the Hessian is formed; beyond, Newton's steps and the certificate use its products.
 _WHOLE = 500
+# So many problems are solved at once that examples × parameters × problems stays below this.
+_NUMBERS_AT_ONCE = 2**28
+_LANCZOS_STEPS = 50
 
 
 class NotStationary(ValueError):
@@ -63,7 +66,8 @@ class Certificates:
     Attributes:
         thetas: the minima (m, p).
         gradient_norms: ``‖∇R‖`` at each, (m,).
-        smallest_eigenvalues: of the Hessian at each (before the last tiny steps of Newton), positive, (m,).
+        smallest_eigenvalues: of the Hessian at each (before the last tiny steps of Newton), positive, (m,). Of a large
+            model, a lower bound from products alone.
     """
 
     thetas: Tensor
@@ -197,6 +201,14 @@ def _eigenvalues(risk: Risk, theta: Tensor, weights: Tensor | None) -> Tensor:
     return extreme_eigenvalues(HessianOperator(risk, theta, weights), rtol=0.1)  # their signs are what matters
 
 
+class _Preconditioner:
+    """A positive definite matrix (p, p): its Cholesky factor `L`, and the two eigenvalues at the ends, `extremes`."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.L = cholesky_factor(matrix)
+        self.extremes = torch.linalg.eigvalsh(matrix)[[0, -1]]
+
+
 def minimise_many(
     risk: Risk,
     W: Tensor,
@@ -235,30 +247,89 @@ def minimise_many(
     risk.check_theta(start if start.ndim == 1 else start[0])
     if start.shape not in ((p,), (m, p)):
         raise ValueError(f"start has shape {tuple(start.shape)}, for {m} problems: give ({p},) or ({m}, {p}).")
-    L = None if preconditioner is None else cholesky_factor(preconditioner)
+    P = None if preconditioner is None else _Preconditioner(preconditioner)
 
-    thetas = start.detach().expand(m, p).clone()
+    # Some problems at a time, so that memory does not grow with m. No problem sees another, so nothing else changes.
+    together = max(1, _NUMBERS_AT_ONCE // (risk.n * p))
+    pieces = zip(W.split(together), start.detach().expand(m, p).split(together), strict=True)
+    found = [_minimise_some(risk, some, at, P, gtol, max_steps) for some, at in pieces]
+    thetas, norms, smallest, minimum = (torch.cat(parts) for parts in zip(*found, strict=True))
+    if (norms > gtol).any():
+        raise NotConverged(
+            f"training stopped above gtol = {gtol:.0e} after {max_steps} steps in {_which(norms > gtol, norms)}: "
+            "raise max_steps, or start from better points (the exception's theta is where all of them stopped).",
+            thetas,
+        )
+    if not minimum.all():
+        raise NotAMinimum(
+            "stationary, but no minimum: the smallest eigenvalue of the Hessian is not positive, or nearly 0, in "
+            f"{_which(~minimum, smallest)}. Start elsewhere, or raise the L2 strength.",
+            thetas,
+        )
+    return Certificates(thetas, norms, smallest)
+
+
+def _minimise_some(
+    risk: Risk, W: Tensor, start: Tensor, P: _Preconditioner | None, gtol: float, max_steps: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Where each problem ends (m, p), its ‖∇R‖, its smallest eigenvalue, and whether that makes a minimum."""
+    L = None if P is None else P.L
+    if risk.model.p > _WHOLE:
+        thetas = _lbfgs_many(risk, W, start.clone(), L, gtol, max_steps)
+        norms = risk.values_and_gradients(thetas, W)[1].norm(dim=1)
+        eigenvalues = _extreme_eigenvalues_many(risk, thetas, W, P)
+        return thetas, norms, eigenvalues[:, 0], is_minimum(thetas, norms, eigenvalues)
+    thetas = start.clone()
     # Newton's steps make up for the last two decades; where they do not, or leave a doubt, L-BFGS goes all the way.
     for tolerance in (100 * gtol, gtol):
         thetas = _lbfgs_many(risk, W, thetas, L, tolerance, max_steps)
         g, H = risk.values_and_gradients(thetas, W)[1], risk.hessians(thetas, W)
         eigenvalues = torch.linalg.eigvalsh(H)
-        smallest, minimum = eigenvalues[:, 0], is_minimum(thetas, g.norm(dim=1), eigenvalues)
+        minimum = is_minimum(thetas, g.norm(dim=1), eigenvalues)
         thetas, norms = _newton_steps(risk, W, thetas, g, H)
-        converged = norms <= gtol
-        if (converged & minimum).all():
-            return Certificates(thetas, norms, smallest)
-    if not converged.all():
-        raise NotConverged(
-            f"training stopped above gtol = {gtol:.0e} after {max_steps} steps in {_which(~converged, norms)}: "
-            "raise max_steps, or start from better points (the exception's theta is where all of them stopped).",
-            thetas,
-        )
-    raise NotAMinimum(
-        "stationary, but no minimum: the smallest eigenvalue of the Hessian is not positive, or nearly 0, in "
-        f"{_which(~minimum, smallest)}. Start elsewhere, or raise the L2 strength.",
-        thetas,
-    )
+        if ((norms <= gtol) & minimum).all():
+            break
+    return thetas, norms, eigenvalues[:, 0], minimum
+
+
+def _extreme_eigenvalues_many(risk: Risk, thetas: Tensor, W: Tensor, P: _Preconditioner | None) -> Tensor:
+    """A lower bound of the smallest and an upper bound of the largest eigenvalue of each problem's Hessian, (m, 2).
+
+    With a preconditioner, by Lanczos on ``A = L⁻¹HL⁻ᵀ``, whose eigenvalues are near 1 but for a few. It starts from
+    ``(A - I)r``, with a random ``r``, where the many near 1 are faint. As always with products alone, an eigenvector at
+    right angles to the start would go unseen.
+    """
+    if P is None:
+        each = zip(thetas, W, strict=True)
+        return torch.stack([extreme_eigenvalues(HessianOperator(risk, theta, w), rtol=0.1) for theta, w in each])
+    product, L = risk.hessian_products(thetas, W), P.L
+
+    def A(V: Tensor) -> Tensor:
+        back = torch.linalg.solve_triangular(L.T, V.T, upper=True).T
+        return torch.linalg.solve_triangular(L, product(back).T, upper=False).T
+
+    r = torch.randn(len(L), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(thetas)
+    v = A(r.expand_as(thetas)) - r + 1e-3 * r  # the last for A = I
+    Q: list[Tensor] = []
+    T = thetas.new_zeros(len(W), _LANCZOS_STEPS, _LANCZOS_STEPS)
+    rest = v.norm(dim=1)
+    for k in range(_LANCZOS_STEPS):
+        alive = rest > 1e-10  # else the directions so far are all that there is, and what is left is rounding
+        Q.append(torch.where(alive, 1 / rest, 0.0)[:, None] * v)
+        v = A(Q[k])
+        T[:, k, k] = torch.where(alive, _dot(Q[k], v), T[:, 0, 0])
+        for q in Q + Q:  # once more against all: rounding lets the first directions come back
+            v = v - _dot(q, v)[:, None] * q
+        rest = v.norm(dim=1)
+        d, S = torch.linalg.eigh(T[:, : k + 1, : k + 1])
+        doubt = rest[:, None] * S[:, -1].abs()  # so near to each of the d, an eigenvalue lies
+        if k >= 3 and (doubt[:, 0] <= 0.1 * d[:, 0].abs()).all():
+            break
+        if k + 1 < _LANCZOS_STEPS:
+            T[:, k, k + 1] = T[:, k + 1, k] = torch.where(rest > 1e-10, rest, 0.0)
+    low, high = d[:, 0] - doubt[:, 0], d[:, -1] + doubt[:, -1]
+    smallest, largest = P.extremes  # of LLᵀ: xᵀHx = yᵀAy with y = Lᵀx, and ‖y‖²/‖x‖² lies between the two
+    return torch.stack([torch.where(low > 0, smallest, largest) * low, largest * high], 1)
 
 
 def _newton_steps(risk: Risk, W: Tensor, thetas: Tensor, g: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from helpers.curvature import HessianOperator
 from helpers.data import Data
 from helpers.influence import Convention
 from helpers.optimum import Certificates, check_stationary, minimise_many
@@ -107,7 +108,7 @@ def leave_group_out(
     if start is not None:
         return minimise_many(risk, W, start, gtol=gtol)
     check_stationary(risk, theta, gtol=1e-6)
-    return minimise_many(risk, W, theta, preconditioner=risk.hessian(theta), gtol=gtol)
+    return minimise_many(risk, W, theta, preconditioner=HessianOperator(risk, theta).dense(), gtol=gtol)
 
 
 def actual_change(risk: Risk, theta: Tensor, retrained: Certificates, test: Data) -> Tensor:

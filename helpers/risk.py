@@ -13,10 +13,13 @@ from torch.nn import functional as F
 from helpers.data import Data
 from helpers.models import FlatModel
 
-# A Hessian is computed a few rows at a time: more need more memory, and soon more time, than they save.
-_ROWS_AT_ONCE = 64
 _MODELS_AT_ONCE = 64
-_DIRECTIONS_AT_ONCE = 16
+
+
+def rows_at_once(n: int, p: int) -> int:
+    """How many directions (p,) are pushed through ``n`` examples together: enough to keep the processor busy, and so
+    few that what it works on stays in its caches. More need more memory, and soon more time, than they save."""
+    return max(1, min(2**14 // n, 2**18 // p))
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class Risk:
 
     def hessian(self, theta: Tensor, weights: Tensor | None = None) -> Tensor:
         """``H = ∇²_θ R(θ, w)``, L2 included, shape (p, p), symmetric to the last bit."""
-        rows = jacrev(grad(self.value), chunk_size=_ROWS_AT_ONCE)
+        rows = jacrev(grad(self.value), chunk_size=rows_at_once(self.n, self.model.p))
         H = rows(self.check_theta(theta), self.check_weights(weights))
         # Differentiating in one order and in the other rounds differently: H_ij and H_ji differ in the last bits.
         return (H + H.mT) / 2
@@ -121,10 +124,16 @@ class Risk:
         """The Hessians (m, p, p) of ``m`` models at once, as `hessian`: ``thetas`` (m, p), ``W`` (m, n)."""
         pieces = []
         for some, weights in zip(thetas.split(_MODELS_AT_ONCE), W.split(_MODELS_AT_ONCE), strict=True):
-            rows = jacrev(grad(self.value), chunk_size=max(1, 16 * _ROWS_AT_ONCE // len(some)))
+            rows = jacrev(grad(self.value), chunk_size=max(1, 1024 // len(some)))
             pieces.append(vmap(rows)(some, weights))
         H = torch.cat(pieces)
         return (H + H.mT) / 2
+
+    def hessian_products(self, thetas: Tensor, W: Tensor) -> Callable[[Tensor], Tensor]:
+        """``V ↦ HV`` of ``m`` models at once, row by row: ``V`` (m, p), each row times its own model's Hessian."""
+        thetas = thetas.detach().requires_grad_(True)
+        (gradients,) = torch.autograd.grad(vmap(self.value)(thetas, W).sum(), thetas, create_graph=True)
+        return lambda V: torch.autograd.grad(gradients, thetas, V, retain_graph=True)[0]
 
     def losses(self, theta: Tensor, data: Data | None = None) -> Tensor:
         """``ℓ(z_i, θ)``, without L2, shape (n,): of the training examples, or of ``data``."""
@@ -151,7 +160,7 @@ class Risk:
         def along(v: Tensor) -> Tensor:
             return jvp(lambda t: self._losses(t, X, y), (theta,), (v,))[1]
 
-        return vmap(along, chunk_size=_DIRECTIONS_AT_ONCE)(V)
+        return vmap(along, chunk_size=rows_at_once(self.n, self.model.p))(V)
 
     def gauss_newton_curvatures(self, theta: Tensor, V: Tensor) -> Tensor:
         """``(J_i v_i)ᵀ ∇²_f ℓ_i (J_i v_i)``, shape (n,): how each training loss curves with its model's outputs ``f``.

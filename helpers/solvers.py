@@ -59,6 +59,29 @@ def direct(H: HessianOperator, B: Tensor) -> Solution:
     return Solution(X, _relative(dense @ X - B, B), 0)
 
 
+def refined(H: HessianOperator, B: Tensor, *, rtol: float = 1e-12) -> Solution:
+    """``H⁻¹B`` to the digits of float64, with ``H`` formed and factored in float32: half the memory and half the time.
+
+    The factor knows seven digits. As the preconditioner of conjugate gradients on ``H`` itself, with products in
+    float64, each iteration adds about as many as it has right: two or three are enough where ``H`` is well conditioned.
+
+    Raises:
+        NotPositiveDefinite: if ``H`` is not positive definite, or not by enough for float32 to see.
+        NotSolved: as `conjugate_gradients`.
+    """
+    L, info = torch.linalg.cholesky_ex(H.to(torch.float32).dense())
+    if info:
+        raise NotPositiveDefinite(
+            "H is not positive definite in float32: its smallest eigenvalue is negative, or below a ten-millionth of "
+            "its largest. `direct`, which works in float64, will tell."
+        )
+
+    def solve(R: Tensor) -> Tensor:
+        return torch.cholesky_solve(R.to(L.dtype), L).to(R.dtype)
+
+    return conjugate_gradients(H, B, rtol=rtol, max_iterations=50, preconditioner=solve)
+
+
 def conjugate_gradients(
     H: Operator,
     B: Tensor,

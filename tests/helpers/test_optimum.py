@@ -169,6 +169,53 @@ def test_no_model_sees_another(trained, close):
     close(backwards.flip(0), together, atol=1e-9)
 
 
+@pytest.mark.parametrize("together", [1, 7])
+def test_no_model_sees_how_many_are_solved_at_once(trained, close, monkeypatch, together):
+    W = leave_out_weights(60, device=trained.theta.device)
+    at_once = minimise_many(trained.risk, W, trained.theta)
+    monkeypatch.setattr("helpers.optimum._NUMBERS_AT_ONCE", together * 60 * 33)
+    a_few = minimise_many(trained.risk, W, trained.theta)
+    close(a_few.thetas, at_once.thetas, atol=1e-9)
+    close(a_few.smallest_eigenvalues, at_once.smallest_eigenvalues, rtol=1e-6)
+    with pytest.raises(NotConverged, match=r"problem 0 \(.*\), problem 1 \(.* and 55 more"):
+        minimise_many(trained.risk, W, trained.start, max_steps=3)
+
+
+@pytest.mark.parametrize("preconditioned", [True, False])
+def test_a_large_model_is_certified_from_products_alone(trained, close, monkeypatch, preconditioned):
+    """The same minima, and a bound of the smallest eigenvalue that is one, and near."""
+    W = leave_out_weights(60, device=trained.theta.device)
+    H = trained.risk.hessian(trained.theta)
+    arguments = (trained.risk, W, trained.theta)
+    whole = minimise_many(*arguments, preconditioner=H)
+    monkeypatch.setattr("helpers.optimum._WHOLE", 10)
+    products = minimise_many(*arguments, preconditioner=H if preconditioned else None)
+    close(products.thetas, whole.thetas, atol=1e-7)
+    if preconditioned:  # relative to the preconditioner, and times its smallest
+        L = torch.linalg.cholesky(H)
+        relative = [torch.linalg.solve(L, torch.linalg.solve(L, A).mT) for A in trained.risk.hessians(whole.thetas, W)]
+        expected = torch.linalg.eigvalsh(torch.stack(relative))[:, 0] * trained.certificate.smallest_eigenvalue
+        assert (expected <= whole.smallest_eigenvalues * (1 + 1e-9)).all()
+    else:
+        expected = whole.smallest_eigenvalues
+    ratio = products.smallest_eigenvalues / expected
+    assert ratio.min() > 0.85
+    assert ratio.max() < 1.1
+    # nothing to do: the Hessian is the preconditioner, and every Lanczos vector after the first is rounding
+    still = minimise_many(trained.risk, trained.risk.uniform[None], trained.theta, preconditioner=H)
+    assert float(still.smallest_eigenvalues) == pytest.approx(trained.certificate.smallest_eigenvalue, rel=0.05)
+
+
+@pytest.mark.parametrize("preconditioned", [True, False])
+def test_a_saddle_of_a_large_model_is_named(trained, monkeypatch, preconditioned):
+    monkeypatch.setattr("helpers.optimum._WHOLE", 10)
+    risk, theta = saddle()
+    start = torch.stack([mlp()[1], theta, mlp(seed=1)[1]])
+    P = trained.risk.hessian(trained.theta).cpu() if preconditioned else None  # any positive definite one will do
+    with pytest.raises(NotAMinimum, match=r"not positive, or nearly 0, in problem 1 \(-\d\.\d\de.\d\d\)\."):
+        minimise_many(risk, risk.uniform.expand(3, -1), start, preconditioner=P)
+
+
 def test_it_is_deterministic_and_changes_nothing(trained):
     W = leave_out_weights(60, device=trained.theta.device)[:5]
     arguments = W.clone(), trained.theta.clone()

@@ -20,6 +20,7 @@ from helpers import (
     lissa,
     minimise,
     mlp,
+    refined,
 )
 
 
@@ -156,7 +157,7 @@ def test_a_saddle_is_refused_by_every_solver(trained):
     """Without L2 the reference Hessian is indefinite."""
     H = HessianOperator(Risk(trained.model, trained.train), trained.theta)
     B = trained.risk.gradients(trained.theta, trained.test).T
-    for solve in (direct, conjugate_gradients, lambda H, B: lissa(H, B, scale=1.0, depth=3000)):
+    for solve in (direct, refined, conjugate_gradients, lambda H, B: lissa(H, B, scale=1.0, depth=3000)):
         with pytest.raises((NotPositiveDefinite, NotSolved)):
             solve(H, B)
 
@@ -165,6 +166,7 @@ def test_every_solver_gives_the_influences(trained, classes, close):
     for risk, theta, test in ((trained.risk, trained.theta, trained.test), classes):
         expected = -risk.gradients(theta, test) @ cholesky_solve(risk.hessian(theta), risk.gradients(theta).T)
         close(influence(risk, theta, test), expected)
+        close(influence(risk, theta, test, solve=refined), expected)
         close(influence(risk, theta, test, solve=conjugate_gradients), expected, rtol=1e-6, atol=1e-7)
 
         def neumann(H, B):
@@ -179,6 +181,18 @@ def test_the_direct_solution_reports_its_residual(trained):
     assert found.residuals.shape == (20,)
     assert found.residuals.max() < 1e-12
     assert found.iterations == 0
+
+
+def test_the_refined_solution_has_the_digits_of_float64(trained):
+    H, B = HessianOperator(trained.risk, trained.theta), trained.risk.gradients(trained.theta, trained.test).T
+    found = refined(H, B)
+    assert found.residuals.max() < 2e-12
+    assert 1 <= found.iterations <= 5
+    crude = torch.linalg.solve(H.to(torch.float32).dense(), B.float()).double()  # what it would be without
+    assert float((H @ crude - B).norm() / B.norm()) > 1e-7
+    almost_flat = HessianOperator(Risk(trained.model, trained.train, l2=1e-12), torch.zeros_like(trained.theta))
+    with pytest.raises(NotPositiveDefinite, match=r"in float32.*`direct`, which works in float64, will tell"):
+        refined(almost_flat, B)
 
 
 def test_lissa_is_the_neumann_series(trained, close):
