@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from functools import cached_property
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -83,8 +85,8 @@ def cholesky_solve(H: Tensor, B: Tensor) -> Tensor:
 class HessianOperator:
     """``H = ∇²_θ R(θ, w) + damping·I`` known by its products: ``H @ V`` costs about a gradient a column of ``V``.
 
-    The gradient is computed once and its graph is kept; each product is a backward pass through that graph, which
-    multiplies by the transpose of its Jacobian: ``Hᵀ = H`` (equation ``eq-hvp-double-backward``).
+    The gradient is computed once, at the first product, and its graph is kept; each product is a backward pass through
+    that graph, which multiplies by the transpose of its Jacobian: ``Hᵀ = H`` (equation ``eq-hvp-double-backward``).
 
     Args:
         risk: whose Hessian; its L2 term is in it.
@@ -102,11 +104,16 @@ class HessianOperator:
             raise ValueError(f"damping = {damping} must not be negative.")
         self.risk, self.theta, self.weights, self.damping = risk, theta, risk.check_weights(weights), damping
         self.shape = (risk.model.p, risk.model.p)
+        risk.check_theta(theta)
+
+    @cached_property
+    def _pull(self) -> Callable[[Tensor], tuple[Tensor]]:
+        """Backwards through the gradient: ``v ↦ vᵀ ∂∇R/∂θ``. Built, and its graph kept, when it is first asked for."""
 
         def gradient(t: Tensor) -> Tensor:
-            return grad(risk.value)(t, self.weights)
+            return grad(self.risk.value)(t, self.weights)
 
-        self._pull = vjp(gradient, risk.check_theta(theta).detach())[1]
+        return cast(Callable[[Tensor], tuple[Tensor]], vjp(gradient, self.theta.detach())[1])
 
     def __matmul__(self, V: Tensor) -> Tensor:
         """``HV``, for ``V`` (p,) or (p, m)."""
@@ -154,7 +161,7 @@ class HessianOperator:
                 products = self._pull(rows[0])[0][None]
             else:
                 products = vmap(self._pull, chunk_size=rows_at_once(self.risk.n, self.shape[0]))(rows)[0]
-        return products + self.damping * rows
+            return products.add_(rows, alpha=self.damping) if self.damping else products
 
 
 def extreme_eigenvalues(H: HessianOperator, rtol: float = 1e-2) -> Tensor:

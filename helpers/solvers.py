@@ -103,28 +103,34 @@ def conjugate_gradients(
         NotPositiveDefinite: with the curvature along the direction in which it is not positive.
         NotSolved: with the largest residual, if ``max_iterations`` were not enough.
     """
-    X, R = torch.zeros_like(B), B.clone()
+    X = torch.zeros_like(B)
+    columns = torch.arange(B.shape[1], device=B.device)  # those that are not solved yet: x, R and P are theirs
     size = B.norm(dim=0)
+    x, R = torch.zeros_like(B), B.clone()
     Z = R if preconditioner is None else preconditioner(R)
     P, rz = Z.clone(), _dot(R, Z)
     for iteration in range(max_iterations + 1):
-        residuals = torch.where(size > 0, R.norm(dim=0) / size, torch.zeros_like(size))
+        residuals = torch.where(size > 0, R.norm(dim=0) / size, 0.0)
         todo = residuals > rtol
+        if not todo.all():
+            X[:, columns] = x
+            columns, size, rz, x, R, P = columns[todo], size[todo], rz[todo], x[:, todo], R[:, todo], P[:, todo]
         if not todo.any():
             # The residual that was carried along has drifted by rounding; what is reported is the true one.
-            return Solution(X, _relative(H @ X - B, B), iteration)
+            return Solution(X, _relative((H @ X).sub_(B), B), iteration)
         if iteration == max_iterations:
             break
-        HP = H @ P[:, todo]
-        curvature = _dot(P[:, todo], HP)
-        _refuse_negative(curvature, P[:, todo])
-        alpha = rz[todo] / curvature
-        X[:, todo] += alpha * P[:, todo]
-        R[:, todo] -= alpha * HP
-        Z = R[:, todo] if preconditioner is None else preconditioner(R[:, todo])
-        new = _dot(R[:, todo], Z)
-        P[:, todo] = Z + new / rz[todo] * P[:, todo]
-        rz[todo] = new
+        HP = H @ P
+        curvature = _dot(P, HP)
+        _refuse_negative(curvature, P)
+        alpha = rz / curvature
+        x.addcmul_(P, alpha)
+        R.addcmul_(HP, alpha, value=-1)
+        Z = R if preconditioner is None else preconditioner(R)
+        new = _dot(R, Z)
+        P.mul_(new / rz).add_(Z)
+        rz = new
+    X[:, columns] = x
     raise NotSolved(
         f"conjugate gradients stopped after {max_iterations} iterations at a residual of {float(residuals.max()):.1e}, "
         f"above rtol = {rtol:.0e}: raise max_iterations, or give a preconditioner.",
@@ -190,7 +196,7 @@ def lissa(
 
 def _refuse_negative(curvature: Tensor, P: Tensor) -> None:
     """Raise if ``PᵀHP`` is not positive in some column."""
-    ratio = curvature / P.square().sum(0)
+    ratio = curvature / P.norm(dim=0).square()
     if not (ratio > 0).all():
         raise NotPositiveDefinite(
             f"H is not positive definite: along a direction that the solver met, its curvature is "
@@ -201,7 +207,7 @@ def _refuse_negative(curvature: Tensor, P: Tensor) -> None:
 
 def _dot(A: Tensor, B: Tensor) -> Tensor:
     """The inner products of the columns of ``A`` and ``B`` (p, m), shape (m,)."""
-    return (A * B).sum(0)
+    return torch.linalg.vecdot(A, B, dim=0)
 
 
 def _relative(R: Tensor, B: Tensor) -> Tensor:

@@ -1,0 +1,329 @@
+"""``python -m benchmarks.scale``: the speed and the memory that larger models need, each contender in its own process.
+
+All 1,400 leave-one-out retrainings of the digits classifier; and one test point's influences in a network of a million
+parameters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import pickle
+import resource
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import curvlinops
+import numpy as np
+import psutil
+import torch
+from curvlinops.examples import IdentityLinearOperator
+from scipy.sparse.linalg import LinearOperator, cg
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.measure import machine
+from helpers import (
+    CROSS_ENTROPY,
+    Data,
+    FlatModel,
+    HessianOperator,
+    Risk,
+    Solution,
+    actual_change,
+    agreement,
+    certify,
+    conjugate_gradients,
+    digits,
+    flatten,
+    hessian_vector_product,
+    influence,
+    leave_one_out,
+    leave_out_weights,
+    minimise,
+    mlp,
+)
+from helpers.optimum import Certificates
+
+STORED = Path(__file__).parent / "runs" / "scale.json"
+GTOL = 1e-7  # of the retrainings
+RTOL = 1e-6  # of the conjugate gradients
+DAMPING = 0.01  # of the network with a million parameters
+SAMPLE = 20  # of the 1,400 retrainings, for those who do them one by one
+
+
+def main() -> None:
+    """Every contender in turn, in a process of its own and on one thread."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__.split(":", 1)[1])
+    parser.add_argument("--json", type=Path, default=STORED, metavar="FILE", help="where the numbers go")
+    parser.add_argument("--only", choices=("retraining", "million"), help="the other part is kept as it is stored")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    report = {
+        "date": date.today().isoformat(),
+        "command": "python -m benchmarks.scale",
+        "machine": machine(),
+        "versions": {name: metadata.version(name) for name in ("torch", "curvlinops-for-pytorch", "scipy")},
+    }
+    stored = json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else {}
+    for name, part in (("retraining", retraining), ("million", million)):
+        report[name] = part() if options.only in (None, name) else stored.get(name)
+    options.json.parent.mkdir(exist_ok=True)
+    options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+# ------------------------------------------------------------------------------- 1,400 retrainings of the digits
+
+
+def digits_risk() -> tuple[Risk, Tensor, Data]:
+    """The digits classifier, 64-32-10, its initial parameters, and the test examples."""
+    train, test = digits()
+    model, start = mlp(64, 32, 10)
+    return Risk(model, train, CROSS_ENTROPY, l2=0.01), start, test
+
+
+def retraining() -> list[dict[str, Any]]:
+    """The warm loop, as a reader would write it, against the batch; both to the same gradient norm."""
+    risk, start, test = digits_risk()
+    theta = minimise(risk, start).theta
+    sample = torch.arange(0, risk.n, risk.n // SAMPLE)
+    loop = alone(warm_loop, theta, sample)
+    with_certificate = alone(warm_loop_certified, theta, sample)
+    batch = alone(batched, theta)
+    found: Certificates = batch.pop("result")
+    # Verified here anew, one by one: the tolerance for all, the certificate for the sample.
+    W = leave_out_weights(risk.n)
+    norms = torch.stack([risk.gradient(each, w).norm() for each, w in zip(found.thetas, W, strict=True)])
+    for i in sample.tolist():
+        certify(risk, found.thetas[i], W[i], gtol=GTOL)
+    some = Certificates(found.thetas[sample], norms[sample], found.smallest_eigenvalues[sample])
+    change = actual_change(risk, theta, some, test)
+    rows = []
+    for name, row in (
+        (f"loop: L-BFGS from the minimum, no certificate (of {SAMPLE})", loop),
+        (f"loop: the same and a certificate (of {SAMPLE})", with_certificate),
+        ("batch: leave_one_out, each certified", batch),
+    ):
+        if row is not batch:
+            thetas = row.pop("result")
+            each = Certificates(thetas, norms[sample], norms[sample])
+            row["difference"] = float(
+                (actual_change(risk, theta, each, test) - change).abs().max() / change.abs().max()
+            )
+            row["seconds"] *= risk.n / len(sample)
+        else:
+            row["worst_gradient_norm"] = float(norms.max())
+            row["smallest_eigenvalue"] = float(found.smallest_eigenvalues.min())
+        rows.append({"name": name, **row})
+        show(rows[-1], rows[0])
+    return rows
+
+
+class _Reached(Exception):
+    """The gradient is small enough."""
+
+
+def warm_loop(theta: Tensor, sample: Tensor) -> Callable[[], Tensor]:
+    """PyTorch's L-BFGS from the minimum, until ‖∇R‖ ≤ GTOL: the memory of 100 steps is the best for it."""
+    risk = digits_risk()[0]
+    W = leave_out_weights(risk.n)
+
+    def one(w: Tensor) -> Tensor:
+        at = theta.clone().requires_grad_(True)
+        optimiser = torch.optim.LBFGS(
+            [at],
+            max_iter=5000,
+            tolerance_grad=0.0,
+            tolerance_change=0.0,
+            history_size=100,
+            line_search_fn="strong_wolfe",
+        )
+
+        def closure() -> Tensor:
+            optimiser.zero_grad()
+            value = risk.value(at, w)
+            value.backward()
+            if at.grad is not None and at.grad.norm() <= GTOL:
+                raise _Reached
+            return value
+
+        try:
+            optimiser.step(closure)
+        except _Reached:
+            return at.detach()
+        raise RuntimeError("L-BFGS did not get there.")
+
+    return lambda: torch.stack([one(W[i]) for i in sample])
+
+
+def warm_loop_certified(theta: Tensor, sample: Tensor) -> Callable[[], Tensor]:
+    risk = digits_risk()[0]
+    W, loop = leave_out_weights(risk.n), warm_loop(theta, sample)
+
+    def run() -> Tensor:
+        thetas = loop()
+        for i, each in zip(sample.tolist(), thetas, strict=True):
+            certify(risk, each, W[i], gtol=GTOL)
+        return thetas
+
+    return run
+
+
+def batched(theta: Tensor) -> Callable[[], Certificates]:
+    risk = digits_risk()[0]
+    return lambda: leave_one_out(risk, theta, gtol=GTOL)
+
+
+# ------------------------------------------------------------------------------------------- a million parameters
+
+
+def large() -> tuple[nn.Module, FlatModel, Tensor, Data, Data]:
+    """A network 784-1024-256-10 on digits of 28 × 28 pixels."""
+    train, test = digits()
+
+    def enlarged(data: Data) -> Data:
+        images = data.X.reshape(-1, 1, 8, 8)
+        return Data(F.interpolate(images, (28, 28), mode="bilinear").reshape(-1, 784), data.y)
+
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(784, 1024), nn.Tanh(), nn.Linear(1024, 256), nn.Tanh(), nn.Linear(256, 10))
+    model, theta = flatten(module)
+    return module.double(), model, theta, enlarged(train), enlarged(test)[:1]
+
+
+def million() -> list[dict[str, Any]]:
+    """Trained for a while, as such networks are, not to a minimum: so H is damped until CG meets no negative curvature.
+
+    With a damping of 0.01 it meets none, to this tolerance; earlier in the training it does, and says so.
+    """
+    _, model, start, train, test = large()
+    risk = Risk(model, train, CROSS_ENTROPY)
+    theta = trained(risk, start, steps=100)
+    print(f"\n{model.p:,} parameters, ‖∇R‖ = {float(risk.gradient(theta).norm()):.1e}")
+    reference = plain(risk, theta, test)
+    rows = []
+    for name, contender in (
+        ("curvlinops: CG inverse, scores not included", by_curvlinops),
+        ("helpers.influence by conjugate_gradients", by_helpers),
+    ):
+        row = alone(contender, theta)
+        found = row.pop("result")
+        if contender is by_curvlinops:
+            found = -risk.slopes(theta, found.T)[0]
+        row["r"] = agreement(found, reference).r
+        row["error"] = float((found - reference).abs().max() / reference.abs().max())
+        rows.append({"name": name, **row})
+        show(rows[-1], rows[0])
+    return rows
+
+
+def trained(risk: Risk, start: Tensor, steps: int) -> Tensor:
+    theta = start.clone().requires_grad_(True)
+    adam = torch.optim.Adam([theta], lr=1e-3)
+    for _ in range(steps):
+        adam.zero_grad()
+        risk.value(theta, risk.uniform).backward()
+        adam.step()
+    return theta.detach()
+
+
+def plain(risk: Risk, theta: Tensor, test: Data) -> Tensor:
+    """The reference: SciPy's CG to nine digits, products forward over reverse, gradients point by point."""
+    p = risk.model.p
+
+    def product(v: np.ndarray) -> np.ndarray:
+        direction = torch.from_numpy(v.reshape(-1).copy())
+        return (hessian_vector_product(risk, theta, direction) + DAMPING * direction).numpy()
+
+    b = risk.gradients(theta, test)[0]
+    x, failed = cg(LinearOperator((p, p), matvec=product, dtype=np.float64), b.numpy(), rtol=1e-9)
+    if failed:
+        raise RuntimeError("the reference did not converge.")
+    solution = torch.from_numpy(x)
+    pieces = [risk.gradients(theta, risk.data[some]) @ solution for some in torch.arange(risk.n).split(20)]
+    return -torch.cat(pieces)
+
+
+def by_helpers(theta: Tensor) -> Callable[[], Tensor]:
+    _, model, _, train, test = large()
+    risk = Risk(model, train, CROSS_ENTROPY)
+    risk.gradients(theta, test)  # loads what a first gradient loads, which is nobody's memory
+
+    def solve(H: HessianOperator, B: Tensor) -> Solution:
+        damped = HessianOperator(risk, theta, damping=DAMPING)
+        return conjugate_gradients(damped, B, rtol=RTOL)
+
+    return lambda: influence(risk, theta, test, solve=solve, gtol=torch.inf)[0]
+
+
+def by_curvlinops(theta: Tensor) -> Callable[[], Tensor]:
+    module, model, _, train, test = large()
+    nn.utils.vector_to_parameters(theta, module.parameters())
+    b = Risk(model, train, CROSS_ENTROPY).gradients(theta, test)[0]
+
+    def run() -> Tensor:
+        parameters = list(module.parameters())
+        batches = [(train.X, train.y)]
+        H = curvlinops.HessianLinearOperator(
+            module, nn.CrossEntropyLoss(), parameters, batches, check_deterministic=False
+        )
+        identity = IdentityLinearOperator([tuple(each.shape) for each in parameters], theta.device, theta.dtype)
+        # With its own eps, 1e-10, it takes no step whose curvature sᵀHs is smaller, and never gets to RTOL.
+        inverse = curvlinops.CGInverseLinearOperator(H + DAMPING * identity, tolerance=RTOL, eps=1e-30, max_iter=1000)
+        return (inverse @ b)[:, None]
+
+    return run
+
+
+# ------------------------------------------------------------------------------------------------------- measuring
+
+
+def alone(contender: Callable[..., Callable[[], Any]], *arguments: Any) -> dict[str, Any]:
+    """Run ``contender(*arguments)()`` in a process of its own: its result, its seconds, and its memory in MiB.
+
+    The contender prepares model and data and returns what is measured: the time of the processor, and how far the
+    memory rises above what the process held before.
+    """
+    # Linux's allocator would keep what was freed. So it goes back, and what is measured is what is in use.
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**20)
+    context = multiprocessing.get_context("spawn")
+    mine, its = context.Pipe(duplex=False)
+    process = context.Process(target=_measured, args=(its, contender, arguments))
+    process.start()
+    its.close()
+    result, seconds, peak = pickle.loads(mine.recv_bytes())
+    process.join()
+    return {"seconds": round(seconds, 2), "peak_mib": round(peak), "result": result}
+
+
+def _measured(pipe: Any, contender: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)
+    run = contender(*arguments)
+    before = psutil.Process().memory_info().rss
+    start = time.process_time()
+    result = run()
+    seconds = time.process_time() - start
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss: bytes there, KiB here
+    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before) / 2**20
+    # By value: torch would hand over its memory, which ends with this process.
+    pipe.send_bytes(pickle.dumps((result, seconds, peak)))
+
+
+def show(row: dict[str, Any], first: dict[str, Any]) -> None:
+    """One line of the table."""
+    checked = ", ".join(
+        f"{key} {value:.2g}" for key, value in row.items() if key not in ("name", "seconds", "peak_mib")
+    )
+    ratio = first["seconds"] / row["seconds"]
+    print(f"  {row['name']:60}{row['seconds']:>9.1f} s{ratio:>7.1f}×{row['peak_mib']:>7} MiB   {checked}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
