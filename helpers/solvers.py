@@ -138,6 +138,45 @@ def conjugate_gradients(
     )
 
 
+def block_conjugate_gradients(H: Operator, B: Tensor, *, rtol: float = 1e-8, max_iterations: int = 1000) -> Solution:
+    """``H⁻¹B`` by conjugate gradients in which all columns search together (O'Leary 1980).
+
+    Each step is the best one in the space of all directions at once, so what one column finds serves all. With a
+    hundred columns that takes a tenth of the products or less. The price: within ``rtol``, a column's answer depends on
+    its company, and all go on until the last is done.
+
+    Args:
+        H, B, rtol: as in `conjugate_gradients`.
+        max_iterations: how many products with ``H``, of as many columns as ``B`` has, are allowed.
+
+    Raises:
+        NotPositiveDefinite, NotSolved: as `conjugate_gradients`.
+    """
+    size = B.norm(dim=0)
+    X, R = torch.zeros_like(B), B.clone()
+    P = torch.linalg.qr(R).Q
+    for iteration in range(max_iterations + 1):
+        residuals = torch.where(size > 0, R.norm(dim=0) / size, 0.0)
+        if (residuals <= rtol).all():
+            return Solution(X, _relative((H @ X).sub_(B), B), iteration)
+        if iteration == max_iterations:
+            break
+        HP = H @ P
+        curvature = P.T @ HP  # of H along every direction in the span of P, whose columns are orthonormal
+        L, info = torch.linalg.cholesky_ex((curvature + curvature.T) / 2)
+        if info:
+            _refuse_negative(torch.linalg.eigvalsh(curvature)[:1], torch.ones_like(curvature[:1, :1]))
+        step = torch.cholesky_solve(P.T @ R, L)
+        X.addmm_(P, step)
+        R.addmm_(HP, step, alpha=-1)
+        P = torch.linalg.qr(R - P @ torch.cholesky_solve(HP.T @ R, L)).Q
+    raise NotSolved(
+        f"conjugate gradients stopped after {max_iterations} iterations at a residual of {float(residuals.max()):.1e}, "
+        f"above rtol = {rtol:.0e}: raise max_iterations.",
+        X,
+    )
+
+
 def lissa(
     H: HessianOperator,
     B: Tensor,

@@ -12,6 +12,7 @@ from helpers import (
     NotPositiveDefinite,
     NotSolved,
     Risk,
+    block_conjugate_gradients,
     cholesky_solve,
     conjugate_gradients,
     direct,
@@ -138,6 +139,35 @@ def test_the_columns_do_not_depend_on_each_other(batch):
     torch.testing.assert_close(apart, together, rtol=1e-9, atol=1e-11)
 
 
+@given(seed=st.integers(0, 10**6), p=st.integers(1, 30), m=st.integers(1, 40))
+def test_block_conjugate_gradients_solve(seed, p, m):
+    A = spd(seed, p)
+    B = torch.randn(p, m, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    B[:, m // 2] = B[:, 0]  # columns may be alike, or more than there are directions
+    found = block_conjugate_gradients(Matrix(A), B, rtol=1e-11)
+    torch.testing.assert_close(found.X, torch.linalg.solve(A, B), rtol=1e-8, atol=1e-9)
+    assert found.residuals.max() <= 1e-10
+
+
+def test_columns_that_search_together_need_fewer_steps():
+    A = spd(0, 40, condition=1e3)
+    B = torch.randn(40, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    alone = conjugate_gradients(Matrix(A), B, rtol=1e-9)
+    together = block_conjugate_gradients(Matrix(A), B, rtol=1e-9)
+    assert together.iterations <= 6  # ten directions a step, forty in all
+    assert alone.iterations > 25
+
+
+def test_block_conjugate_gradients_refuse_and_report(trained):
+    B = torch.randn(12, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with pytest.raises(NotPositiveDefinite, match=r"its curvature is -\d"):
+        block_conjugate_gradients(Matrix(spd(0, 12, smallest=-0.5)), B, rtol=1e-12)
+    with pytest.raises(NotSolved, match=r"after 2 iterations at a residual of .*, above rtol = 1e-12"):
+        block_conjugate_gradients(Matrix(spd(0, 12)), B, rtol=1e-12, max_iterations=2)
+    zeros = block_conjugate_gradients(Matrix(spd(0, 12)), torch.zeros(12, 2).double())
+    assert zeros.iterations == 0
+
+
 def test_conjugate_gradients_report_what_they_do_not_reach():
     A, B = spd(0, 30, condition=1e4), torch.ones(30, 1).double()
     with pytest.raises(NotSolved, match=r"after 5 iterations at a residual of \d\.\de[-+]\d+, above rtol = 1e-08") as e:
@@ -157,7 +187,13 @@ def test_a_saddle_is_refused_by_every_solver(trained):
     """Without L2 the reference Hessian is indefinite."""
     H = HessianOperator(Risk(trained.model, trained.train), trained.theta)
     B = trained.risk.gradients(trained.theta, trained.test).T
-    for solve in (direct, refined, conjugate_gradients, lambda H, B: lissa(H, B, scale=1.0, depth=3000)):
+    for solve in (
+        direct,
+        refined,
+        conjugate_gradients,
+        block_conjugate_gradients,
+        lambda H, B: lissa(H, B, scale=1.0, depth=3000),
+    ):
         with pytest.raises((NotPositiveDefinite, NotSolved)):
             solve(H, B)
 
@@ -167,6 +203,7 @@ def test_every_solver_gives_the_influences(trained, classes, close):
         expected = -risk.gradients(theta, test) @ cholesky_solve(risk.hessian(theta), risk.gradients(theta).T)
         close(influence(risk, theta, test), expected)
         close(influence(risk, theta, test, solve=refined), expected)
+        close(influence(risk, theta, test, solve=block_conjugate_gradients), expected, rtol=1e-6, atol=1e-7)
         close(influence(risk, theta, test, solve=conjugate_gradients), expected, rtol=1e-6, atol=1e-7)
 
         def neumann(H, B):
