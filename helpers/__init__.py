@@ -2,7 +2,7 @@
 
 Read the modules in the order of the book::
 
-    data -> models -> risk -> optimum -> curvature -> solvers -> influence -> retraining -> audit
+    data -> models -> risk -> optimum -> curvature -> solvers -> influence -> retraining -> audit -> cluster
 
 ``checks`` holds an equation against numbers, ``figures`` draws. Every function is pure: tensors in, tensors out.
 The one exception is `setup`, which a notebook calls to fix the number format, the threads and the figure style of its
@@ -11,6 +11,7 @@ own session; importing ``helpers`` changes nothing.
 
 from helpers.audit import Audit, audit, damping_sensitivity, leverage
 from helpers.checks import Agreement, CheckFailed, agreement, central_difference, differs, holds, rank_correlation
+from helpers.cluster import influence_on, leave_group_out_on
 from helpers.curvature import (
     HessianOperator,
     NotPositiveDefinite,
@@ -36,7 +37,7 @@ from helpers.optimum import (
 from helpers.retraining import actual_change, leave_group_out, leave_one_out, leave_out_weights
 from helpers.risk import CROSS_ENTROPY, LOGISTIC, SQUARED_ERROR, Loss, Risk
 from helpers.session import setup
-from helpers.solvers import NotSolved, Solution, conjugate_gradients, direct, lissa, refined
+from helpers.solvers import NotSolved, Solution, block_conjugate_gradients, conjugate_gradients, direct, lissa, refined
 
 __all__ = [
     "CROSS_ENTROPY",
@@ -62,6 +63,7 @@ __all__ = [
     "agreement",
     "argmin",
     "audit",
+    "block_conjugate_gradients",
     "central_difference",
     "certify",
     "cholesky_solve",
@@ -76,7 +78,9 @@ __all__ = [
     "hessian_vector_product",
     "holds",
     "influence",
+    "influence_on",
     "leave_group_out",
+    "leave_group_out_on",
     "leave_one_out",
     "leave_out_weights",
     "leverage",

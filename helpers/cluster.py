@@ -1,0 +1,232 @@
+"""Retrainings and influences on more than one machine: in chunks, by `dask.distributed`.
+
+A task is one chunk, some groups to leave out or some test points. It calls the very function that one machine would
+call, `leave_group_out` or `influence`, on one thread, and a process takes its tasks in turn: start workers with one
+thread each. Of the cluster these functions know the client and nothing else. ``Client(threads_per_worker=1)`` starts
+workers here, ``Client("tcp://host:8786")`` takes those of a scheduler elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import re
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from helpers.curvature import HessianOperator
+from helpers.data import Data
+from helpers.influence import Convention, influence
+from helpers.optimum import Certificates
+from helpers.retraining import leave_group_out
+from helpers.risk import Risk
+from helpers.solvers import Solution, conjugate_gradients
+
+if TYPE_CHECKING:  # the library is imported where it is needed: not every user of the helpers has a cluster
+    from distributed import Client
+
+
+def leave_group_out_on(
+    client: Client,
+    risk: Risk,
+    theta: Tensor,
+    groups: Sequence[Sequence[int]] | None = None,
+    *,
+    convention: Convention = "mean",
+    start: Tensor | None = None,
+    gtol: float = 1e-9,
+    chunk: int = 64,
+    store: Path | str | None = None,
+) -> Certificates:
+    """`leave_group_out` on a cluster, ``chunk`` groups a task: the same minima, in the order of ``groups``.
+
+    Args:
+        client: of the cluster.
+        risk, theta, groups, convention, start, gtol: as in `leave_group_out`; each point alone by default.
+        chunk: how many groups a task leaves out in turn. They are retrained in one batch; each task also computes and
+            factors the Hessian at ``theta``.
+        store: a folder in which every chunk is kept as soon as it has arrived, under a name made of all that decides
+            its result. A later call takes up what is there, whatever became of workers, scheduler and client.
+
+    Raises:
+        NotConverged, NotAMinimum, ValueError: of the first chunk that failed, after all others are done. Its message
+            counts as ``groups`` does, its ``theta`` is that of the chunk, and its ``finished`` holds the results of the
+            other chunks by their first group.
+        KilledWorker: in the same way, for a chunk under which one worker after another died.
+        NotStationary, NotPositiveDefinite: as `leave_group_out`.
+    """
+    groups = [[i] for i in range(risk.n)] if groups is None else groups
+    pieces = [
+        (groups[k : k + chunk], start if start is None or start.ndim == 1 else start[k : k + chunk])
+        for k in _firsts(len(groups), chunk)
+    ]
+    found = _run(client, _leave_out, (risk, theta, convention, gtol), pieces, ("group", chunk), store)
+    return Certificates(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+
+def influence_on(
+    client: Client,
+    risk: Risk,
+    theta: Tensor,
+    test: Data,
+    *,
+    weights: Tensor | None = None,
+    solve: Callable[[HessianOperator, Tensor], Solution | Tensor] = conjugate_gradients,
+    gtol: float = 1e-6,
+    chunk: int = 16,
+    store: Path | str | None = None,
+) -> Tensor:
+    """`influence` on a cluster, ``chunk`` test points a task, shape (n_test, n); arguments as `leave_group_out_on`.
+
+    Conjugate gradients share nothing between test points, so the tasks repeat no work. `direct` would form and factor
+    ``H`` in every task. Factor it once, and ``solve=lambda H, B: torch.cholesky_solve(B, L)`` takes ``L`` along.
+    """
+    pieces = [test[k : k + chunk] for k in _firsts(len(test), chunk)]
+    shared = (risk, theta, weights, solve, gtol)
+    return torch.cat(_run(client, _influence, shared, pieces, ("test point", chunk), store))
+
+
+def _leave_out(shared: Any, piece: Any) -> tuple[Tensor, Tensor, Tensor]:
+    (risk, theta, convention, gtol), (groups, start) = shared, piece
+    found = leave_group_out(risk, theta, groups, convention=convention, start=start, gtol=gtol)
+    return found.thetas, found.gradient_norms, found.smallest_eigenvalues
+
+
+def _influence(shared: Any, piece: Any) -> Tensor:
+    risk, theta, weights, solve, gtol = shared
+    return influence(risk, theta, piece, weights=weights, solve=solve, gtol=gtol)
+
+
+def _firsts(count: int, chunk: int) -> range:
+    if count < 1 or chunk < 1:
+        raise ValueError(f"{count} problems in chunks of {chunk}: there must be at least one of each.")
+    return range(0, count, chunk)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An exception on its way home. Not every exception survives a pickle; its class and what is in it do."""
+
+    kind: type[Exception]
+    args: tuple[Any, ...]
+    state: dict[str, Any]
+    where: str
+
+    def restored(self, item: str, first: int) -> Exception:
+        """The exception again, naming problems by their place in the whole list."""
+        error = self.kind.__new__(self.kind, *self.args)
+
+        def whole(match: re.Match[str]) -> str:
+            return f"{item} {first + int(match[1])}"
+
+        named = r"\b(?:problem|group) (\d+)"
+        error.args = tuple(re.sub(named, whole, part) if isinstance(part, str) else part for part in self.args)
+        vars(error).update(self.state)
+        error.add_note(f"In the chunk that begins with {item} {first}.\n{self.where}")
+        return error
+
+
+def _attempt(function: Callable[[Any, Any], Any], packed: bytes, piece: Any) -> Any:
+    """One task. It is one of several on its machine, so it must not take all cores for itself, as torch would."""
+    from distributed import get_worker
+
+    with _one_task_a_process:
+        get_worker().log_event("chunk begun", os.getpid())  # for whoever watches the topic
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return function(pickle.loads(packed), piece)
+        except Exception as error:
+            return _Failure(type(error), error.args, vars(error), traceback.format_exc())
+        finally:
+            torch.set_num_threads(threads)
+
+
+# PyTorch keeps the state of forward-mode derivatives for a process, not for a thread: two threads get wrong numbers.
+_one_task_a_process = threading.Lock()
+
+
+def _itself(packed: bytes) -> bytes:
+    return packed
+
+
+def _run(
+    client: Client,
+    function: Callable[[Any, Any], Any],
+    shared: Any,
+    pieces: Sequence[Any],
+    counted: tuple[str, int],
+    store: Path | str | None,
+) -> list[Any]:
+    """``function(shared, piece)`` for every piece, in their order: from the store, or by a task."""
+    import cloudpickle  # type: ignore[import-untyped]
+    import dask
+    from distributed import KilledWorker, as_completed
+
+    item, chunk = counted
+    done: dict[int, Any] = {}
+    files: dict[int, Path] = {}
+    if store is not None:
+        inputs = _name(function, shared)
+        files = {k: Path(store) / f"{_name(inputs, piece)}.pt" for k, piece in enumerate(pieces)}
+        done = {k: torch.load(file, weights_only=True) for k, file in files.items() if file.exists()}
+    # What all chunks share travels once, and as bytes: a worker may send it on while it computes with it, and a model
+    # that is being called holds other parameters than its own. And it travels as the result of a task: if all workers
+    # that hold it die, the scheduler has it made once more. Scattered data have no such recipe.
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": 2**60}):
+        common = client.submit(_itself, cloudpickle.dumps(shared), pure=False)
+    todo = {
+        client.submit(_attempt, function, common, piece, pure=False): k
+        for k, piece in enumerate(pieces)
+        if k not in done
+    }
+    failed: dict[int, Exception] = {}
+    for future in as_completed(list(todo), loop=client.loop):
+        k = todo.pop(future)
+        try:
+            result = future.result()
+        except KilledWorker as error:
+            result = _Failure(KilledWorker, error.args, vars(error), "One worker after another died under it.")
+        if isinstance(result, _Failure):
+            failed[k] = result.restored(item, k * chunk)
+            continue
+        done[k] = result
+        if k in files:
+            _write(files[k], result)
+    if failed:
+        first = failed[min(failed)]
+        vars(first)["finished"] = {k * chunk: done[k] for k in sorted(done)}
+        raise first
+    return [done[k] for k in range(len(pieces))]
+
+
+def _name(*inputs: Any) -> str:
+    """A hash of everything in the inputs: of numbers their bytes, of functions their code. The same in any process."""
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def persistent_id(self, value: Any) -> Any:
+            if not isinstance(value, Tensor):
+                return None
+            return str(value.dtype), tuple(value.shape), value.detach().cpu().contiguous().numpy().tobytes()
+
+    written = io.BytesIO()
+    Pickler(written).dump(inputs)
+    return hashlib.sha256(written.getvalue()).hexdigest()[:32]
+
+
+def _write(file: Path, result: Any) -> None:
+    """The whole file or nothing of it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_suffix(f".{os.getpid()}.tmp")
+    torch.save(result, draft)
+    draft.replace(file)

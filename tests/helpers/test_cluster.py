@@ -1,0 +1,351 @@
+"""On a cluster: the same numbers as on one machine, whatever the chunks and the workers, and whoever dies."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import dask
+import pytest
+import torch
+from distributed import Client, KilledWorker, LocalCluster
+from distributed.client import FutureCancelledError
+
+from helpers import (
+    NotAMinimum,
+    NotConverged,
+    NotSolved,
+    cholesky_solve,
+    conjugate_gradients,
+    direct,
+    influence,
+    influence_on,
+    leave_group_out,
+    leave_group_out_on,
+)
+from helpers.cluster import _Failure, _name
+
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+MANY = [[i, (i + 7) % 60, (i + k) % 60] for k in (13, 17, 22, 29) for i in range(60)]
+
+
+@pytest.fixture(scope="module")
+def device():
+    return "cpu"
+
+
+@pytest.fixture(scope="module")
+def problem(device):
+    from tests.helpers.conftest import Ring
+
+    return Ring(device)
+
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def threads():
+    """A cluster of one worker, in this process, with three threads: what they share they must not change."""
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=3, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def alone(problem):
+    return leave_group_out(problem.risk, problem.theta, MANY)
+
+
+def same(found, expected):
+    # The eigenvalues are taken a little before the minimum, where rounding that differs with the batch still shows.
+    for name, atol in (("thetas", 1e-12), ("gradient_norms", 1e-12), ("smallest_eigenvalues", 1e-9)):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=0, atol=atol)
+
+
+def begun(client):
+    return len(client.get_events("chunk begun"))
+
+
+def files(store):
+    return sorted(store.glob("*.pt"))
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("chunk", [1, 17, 100])
+@pytest.mark.parametrize("convention", ["mean", "zero"])
+def test_each_point_alone(client, problem, chunk, convention):
+    found = leave_group_out_on(client, problem.risk, problem.theta, convention=convention, chunk=chunk)
+    same(found, problem.leave_one_out(convention))
+
+
+def test_one_worker_or_two_and_processes_or_threads(client, threads, problem, alone):
+    for cluster, chunk in ((client, 50), (threads, 50), (threads, 11)):
+        same(leave_group_out_on(cluster, problem.risk, problem.theta, MANY, chunk=chunk), alone)
+
+
+def test_from_scratch(threads, problem):
+    one = leave_group_out(problem.risk, problem.theta, MANY[:20], start=problem.start)
+    starts = problem.start.expand(20, -1)
+    for start in (problem.start, starts):
+        found = leave_group_out_on(threads, problem.risk, problem.theta, MANY[:20], start=start, chunk=9)
+        same(found, one)
+
+
+@pytest.mark.parametrize("chunk", [3, 8])
+def test_influence(client, problem, chunk):
+    exact = influence(problem.risk, problem.theta, problem.test)
+    L = torch.linalg.cholesky(problem.risk.hessian(problem.theta))
+    for solve, rtol in (
+        (direct, 1e-12),
+        (lambda H, B: torch.cholesky_solve(B, L), 1e-12),
+        (lambda H, B: conjugate_gradients(H, B, rtol=1e-12), 1e-10),
+    ):
+        found = influence_on(client, problem.risk, problem.theta, problem.test, solve=solve, chunk=chunk)
+        assert found.dtype == torch.float64
+        torch.testing.assert_close(found, exact, rtol=0, atol=rtol * float(exact.abs().max()))
+
+
+def test_influence_with_other_weights(threads, problem, close):
+    weights = problem.risk.uniform.clone()
+    weights[5] = 0
+    expected = influence(problem.risk, problem.theta, problem.test, weights=weights, gtol=1)
+    found = influence_on(threads, problem.risk, problem.theta, problem.test, weights=weights, gtol=1, solve=direct)
+    close(found, expected)
+
+
+def test_every_task_computes_on_one_thread(client, threads, problem):
+    def solve(H, B):
+        assert torch.get_num_threads() == 1
+        return cholesky_solve(H.dense(), B)
+
+    torch.set_num_threads(2)
+    try:
+        influence_on(client, problem.risk, problem.theta, problem.test, solve=solve)
+        influence_on(threads, problem.risk, problem.theta, problem.test, solve=solve)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_a_failure_names_the_group_in_the_whole_list(client, problem, alone, tmp_path):
+    start = problem.theta.repeat(60, 1)
+    start[37] = 0  # all units alike: training stays at a saddle
+    with pytest.raises(NotAMinimum, match=r"group 37 \(") as raised:
+        leave_group_out_on(client, problem.risk, problem.theta, start=start, chunk=8, store=tmp_path)
+    error = raised.value
+    assert "problem" not in str(error)
+    assert "In the chunk that begins with group 32" in error.__notes__[0] and "Traceback" in error.__notes__[0]
+    assert error.theta.shape == (8, 33)
+    # The others are done, and are not lost: here with the exception, and in the store.
+    assert sorted(error.finished) == [0, 8, 16, 24, 40, 48, 56] and len(files(tmp_path)) == 7
+    torch.testing.assert_close(error.finished[40][0], problem.leave_one_out("mean").thetas[40:48], rtol=0, atol=1e-9)
+    before = begun(client)
+    start[37] = problem.theta
+    found = leave_group_out_on(client, problem.risk, problem.theta, start=start, chunk=8, store=tmp_path)
+    torch.testing.assert_close(found.thetas, problem.leave_one_out("mean").thetas, rtol=0, atol=1e-9)
+    assert begun(client) - before == 1
+
+
+def test_other_failures(threads, problem):
+    with pytest.raises(ValueError, match=r"group 3 is \[60\]") as raised:
+        leave_group_out_on(threads, problem.risk, problem.theta, [[0], [1], [2], [60], [3]], chunk=2)
+    assert sorted(raised.value.finished) == [0, 4]
+    for wrong in ({"groups": []}, {"groups": None, "chunk": 0}):
+        with pytest.raises(ValueError, match="at least one"):
+            leave_group_out_on(threads, problem.risk, problem.theta, **wrong)
+
+
+def test_an_exception_comes_home_as_it_was():
+    left = NotConverged("stopped in problem 0 (1.0e-05), problem 11 (2.0e-05): raise max_steps", torch.ones(2))
+    back = _Failure(type(left), left.args, vars(left), "Traceback").restored("group", 20)
+    assert type(back) is NotConverged
+    assert str(back) == "stopped in group 20 (1.0e-05), group 31 (2.0e-05): raise max_steps"
+    assert back.theta is left.theta
+    assert back.__notes__ == ["In the chunk that begins with group 20.\nTraceback"]
+
+
+def test_a_solver_that_does_not_converge(threads, problem):
+    def solve(H, B):
+        return conjugate_gradients(H, B, max_iterations=2)
+
+    with pytest.raises(NotSolved, match="after 2 iterations") as raised:
+        influence_on(threads, problem.risk, problem.theta, problem.test, solve=solve, chunk=7)
+    assert raised.value.X.shape == (33, 7)
+    assert "begins with test point 0" in raised.value.__notes__[0]
+
+
+def test_the_store_takes_up_what_is_there_and_only_that(client, problem, alone, tmp_path):
+    def run(**options):
+        before = begun(client)
+        options = {"risk": problem.risk, "theta": problem.theta, "groups": MANY, "chunk": 60} | options
+        return leave_group_out_on(client, **options, store=tmp_path / "new"), begun(client) - before
+
+    assert run()[1] == 4
+    found, computed = run()
+    same(found, alone)
+    assert computed == 0
+    files(tmp_path / "new")[2].unlink()
+    found, computed = run()
+    same(found, alone)
+    assert computed == 1
+    # Whatever decides a result is in its name.
+    assert run(groups=[*MANY[:60], *MANY[:60:-1]])[1] == 3
+    assert run(convention="zero")[1] == 4
+    assert run(gtol=1e-10)[1] == 4
+    assert run(theta=problem.theta + 1e-12)[1] == 4
+    assert not list((tmp_path / "new").glob("*.tmp"))
+
+
+def test_a_name_is_the_same_in_every_process(problem):
+    code = (
+        "from helpers import *; from helpers.cluster import _name; train, _ = ring(); model, start = mlp();"
+        "print(_name(Risk(model, train, LOGISTIC, 0.02), start, [[1, 2]], conjugate_gradients, 'mean'))"
+    )
+    names = {
+        subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, text=True
+        ).stdout.strip()
+        for seed in ("1", "2")
+    }
+    assert len(names) == 1 and len(names.pop()) == 32
+    assert _name(torch.zeros(2)) != _name(torch.zeros(3)) != _name(torch.zeros(3, dtype=torch.float64))
+    assert _name(lambda x: x + 1) != _name(lambda x: x + 2)
+
+
+def test_every_worker_is_killed_in_the_middle(client, problem, alone, tmp_path):
+    pids, before, dead = client.run(os.getpid).values(), begun(client), []
+
+    def pull_the_plug(event):
+        if len(files(tmp_path)) >= 3 and not dead:
+            dead.append(len(files(tmp_path)))
+            for pid in pids:
+                os.kill(pid, KILL)
+
+    client.subscribe_topic("chunk begun", pull_the_plug)
+    try:
+        found = leave_group_out_on(client, problem.risk, problem.theta, MANY, chunk=20, store=tmp_path)
+    finally:
+        client.unsubscribe_topic("chunk begun")
+    same(found, alone)
+    assert 3 <= dead[0] < 12
+    assert not set(pids) & set(client.run(os.getpid).values())
+    # What was under way and what had not yet arrived is done again, and nothing else.
+    assert 12 <= begun(client) - before <= 12 + 4
+
+
+def test_a_chunk_that_kills_its_workers_is_given_up(client, problem):
+    def solve(H, B):
+        os.kill(os.getpid(), KILL)
+
+    def allow(failures, dask_scheduler=None):
+        dask_scheduler.allowed_failures = failures
+
+    client.wait_for_workers(2, timeout=60)
+    client.run_on_scheduler(allow, 0)
+    try:
+        with pytest.raises(KilledWorker) as raised:
+            influence_on(client, problem.risk, problem.theta, problem.test, solve=solve, chunk=20)
+    finally:
+        client.run_on_scheduler(allow, dask.config.get("distributed.scheduler.allowed-failures"))
+    assert "begins with test point 0" in raised.value.__notes__[0]
+
+
+class Remote:
+    """A scheduler and a worker, started by their commands; of them we know an address."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.processes = []
+        contact = folder / "scheduler.json"
+        self.scheduler = self.command(
+            "distributed.cli.dask_scheduler",
+            *("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(contact)),
+        )
+        wait_for(lambda: contact.is_file() and contact.read_text().endswith("}"))
+        self.address = json.loads(contact.read_text())["address"]
+
+    def command(self, module, *arguments):
+        self.processes.append(
+            subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                cwd=self.folder,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        )
+        return self.processes[-1]
+
+    def worker(self):
+        return self.command(
+            "distributed.cli.dask_worker",
+            *(self.address, "--nthreads", "1", "--no-dashboard", "--no-nanny"),
+            *("--local-directory", str(self.folder)),
+        )
+
+    def close(self):
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+CLIENT = """
+import json, sys, torch
+from distributed import Client
+from helpers import LOGISTIC, Risk, leave_group_out_on, mlp, ring
+address, theta, groups, store = sys.argv[1:]
+risk = Risk(mlp()[0], ring()[0], LOGISTIC, 0.02)
+with Client(address) as client:
+    leave_group_out_on(client, risk, torch.load(theta), json.loads(groups), chunk=8, store=store)
+"""
+
+
+def test_by_address_and_the_client_dies_and_then_the_scheduler(client, problem, alone, tmp_path):
+    store, theta = tmp_path / "store", tmp_path / "theta.pt"
+    torch.save(problem.theta, theta)
+    remote = Remote(tmp_path)
+    try:
+        remote.worker()
+        arguments = (remote.address, str(theta), json.dumps(MANY), str(store))
+        other = subprocess.Popen([sys.executable, "-c", CLIENT, *arguments], stderr=subprocess.DEVNULL)
+        wait_for(lambda: len(files(store)) >= 3)
+        other.kill()
+        other.wait()
+        first = len(files(store))
+        assert 3 <= first < 30
+
+        with Client(remote.address, set_as_default=False) as far:
+            assert far.scheduler.address == remote.address
+
+            def kill_the_scheduler(event):
+                if len(files(store)) >= first + 3 and remote.scheduler.poll() is None:
+                    remote.scheduler.kill()
+                    remote.scheduler.wait()
+
+            far.subscribe_topic("chunk begun", kill_the_scheduler)
+            with pytest.raises((FutureCancelledError, OSError)):  # whichever it notices first
+                leave_group_out_on(far, problem.risk, problem.theta, MANY, chunk=8, store=store)
+        second = len(files(store))
+        assert first + 3 <= second < 30
+    finally:
+        remote.close()
+    # On another cluster: what is missing is computed, and nothing else.
+    before = begun(client)
+    same(leave_group_out_on(client, problem.risk, problem.theta, MANY, chunk=8, store=store), alone)
+    assert begun(client) - before == 30 - second
