@@ -86,7 +86,7 @@ class Bench:
         self._runner = runner
         self.root = folder / "book-with-a-mistake"
         self.root.mkdir()
-        for name in ("helpers", "book", "tests/helpers"):
+        for name in ("helpers", "book", "tests/helpers", "benchmarks/runs"):
             if (book.ROOT / name).is_dir():
                 shutil.copytree(book.ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(book.ROOT / "pyproject.toml", self.root)

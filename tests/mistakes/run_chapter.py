@@ -34,6 +34,7 @@ plt.show = lambda *args, **kwargs: plt.close("all")
 def run(root: str, cells: list[str]) -> dict[str, object]:
     """What stops the cells first: the error's type, its message, and the line of the cell that raised it."""
     sys.path.insert(0, root)
+    os.chdir(Path(root) / "book")  # from where a chapter reads a stored run
     import helpers
 
     if not Path(helpers.__file__).resolve().is_relative_to(Path(root).resolve()):
