@@ -6,11 +6,7 @@ Everything is measured by the clock, as more than one process works. Run it on a
 from __future__ import annotations
 
 import argparse
-import datetime
 import functools
-import json
-import os
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +18,7 @@ import torch
 from distributed import Client, LocalCluster
 from torch import Tensor
 
-from benchmarks.measure import machine
+from benchmarks.measure import write_run
 from helpers import (
     CROSS_ENTROPY,
     HessianOperator,
@@ -175,15 +171,11 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.set_num_threads(1)
-    report = {
-        "date": datetime.date.today().isoformat(),
-        "command": "python -m benchmarks.cluster",
-        "machine": machine() | {"cores": os.cpu_count(), "node": platform.machine()},
+    content = {
         "versions": {"torch": torch.__version__, "dask": dask.__version__, "distributed": distributed.__version__},
         "repeats": options.repeats,
-    } | measure(options.repeats)
-    options.json.parent.mkdir(exist_ok=True)
-    options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    }
+    write_run(options.json, "python -m benchmarks.cluster", content | measure(options.repeats))
 
 
 if __name__ == "__main__":

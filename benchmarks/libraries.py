@@ -30,7 +30,6 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -41,7 +40,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.measure import machine
+from benchmarks.measure import Peak, machine, resident, rounded, write_run
 from helpers import (
     CROSS_ENTROPY,
     Data,
@@ -550,45 +549,6 @@ def torch_influence_direct(problem: Problem, batch: int) -> Tensor:
 # Measuring one contender, in a process that does nothing else
 
 
-def resident() -> dict[str, float]:
-    """Memory of this process in MiB: present ("VmRSS"), peak ("VmHWM"), and address space; {} if Linux does not say."""
-    with suppress(OSError):
-        fields = re.findall(r"^(Vm\w+):\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"), re.M)
-        return {name: int(kilobytes) / 1024 for name, kilobytes in fields}
-    return {}
-
-
-class Peak:
-    """How far memory rises above where it stands now, in MiB.
-
-    On Linux the kernel's own peak is set back first. Elsewhere it is the growth of the highest peak so far, and None on
-    Windows.
-    """
-
-    def __init__(self) -> None:
-        self.how = "highest resident set (VmHWM, set back after the warm-up) above the resident set at the start"
-        self.start: float | None
-        try:
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-            self.start = resident()["VmRSS"]
-        except (OSError, KeyError):
-            self.how = "growth of ru_maxrss"
-            self.start = self.highest()
-
-    @staticmethod
-    def highest() -> float | None:
-        try:
-            import resource
-        except ImportError:
-            return None
-        unit = 2**20 if sys.platform == "darwin" else 2**10
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-    def mib(self) -> float | None:
-        now = resident().get("VmHWM") if self.how.startswith("highest") else self.highest()
-        return None if now is None or self.start is None else now - self.start
-
-
 def limit() -> None:
     """Refuse more memory than so much (on Linux), and end after so much of the processor's time (not on Windows)."""
     with suppress(ImportError, OSError, ValueError):
@@ -657,11 +617,6 @@ def compared(scores: Tensor, exact: Tensor) -> dict[str, Any]:
         "slope": rounded(float(a @ b / (b @ b))),
         "error": rounded(float((scores - exact).abs().max() / exact.abs().max())),
     }
-
-
-def rounded(x: float) -> float | None:
-    """To three digits; None for what JSON does not have."""
-    return float(f"{x:.3g}") if abs(x) < float("inf") else None
 
 
 def brief(message: str) -> str:
@@ -761,10 +716,7 @@ def main() -> None:
             print(line(rows[-1]), flush=True)
 
     peaks = {row.pop("peak", None) for row in rows} - {None}
-    report = {
-        "date": date.today().isoformat(),
-        "command": "python -m benchmarks.libraries",
-        "machine": machine(),
+    content = {
         "versions": {c.library: c.version() for c in chosen if c.package},
         "problem": {
             "data": "digits",
@@ -784,8 +736,7 @@ def main() -> None:
     }
     where = options.json or (None if options.only or options.quick else STORED)
     if where:
-        where.parent.mkdir(parents=True, exist_ok=True)
-        where.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_run(where, "python -m benchmarks.libraries", content)
 
 
 if __name__ == "__main__":

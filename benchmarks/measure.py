@@ -1,12 +1,19 @@
-"""Contenders for one job, timed in turn, and a table of how they compare."""
+"""How time and memory are measured, and how the result is shown or stored."""
 
 from __future__ import annotations
 
+import json
+import os
 import platform
+import re
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -56,6 +63,57 @@ def medians(contenders: Mapping[str, Callable[[], object]], repeats: int) -> dic
     return {name: statistics.median(measured) for name, measured in times.items()}
 
 
+def resident() -> dict[str, float]:
+    """Memory of this process in MiB: present ("VmRSS"), peak ("VmHWM"), and address space; {} if Linux does not say."""
+    with suppress(OSError):
+        fields = re.findall(r"^(Vm\w+):\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"), re.M)
+        return {name: int(kilobytes) / 1024 for name, kilobytes in fields}
+    return {}
+
+
+class Peak:
+    """How far memory rises above where it stands now, in MiB.
+
+    On Linux the kernel's own peak is set back first. Elsewhere it is the growth of the highest peak so far, and None on
+    Windows.
+    """
+
+    def __init__(self) -> None:
+        self.how = "highest resident set (VmHWM, set back after the warm-up) above the resident set at the start"
+        self.start: float | None
+        try:
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+            self.start = resident()["VmRSS"]
+        except (OSError, KeyError):
+            self.how = "growth of ru_maxrss"
+            self.start = self.highest()
+
+    @staticmethod
+    def highest() -> float | None:
+        try:
+            import resource
+        except ImportError:
+            return None
+        unit = 2**20 if sys.platform == "darwin" else 2**10
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+    def mib(self) -> float | None:
+        now = resident().get("VmHWM") if self.how.startswith("highest") else self.highest()
+        return None if now is None or self.start is None else now - self.start
+
+
+def rounded(x: float, digits: int = 3) -> float | None:
+    """To so many significant digits; None for what JSON does not have."""
+    return float(f"{x:.{digits}g}") if abs(x) < float("inf") else None
+
+
+def write_run(file: Path, command: str, content: Mapping[str, Any]) -> None:
+    """Store a run as JSON: the day, the command that repeats it, what it was measured on, and its content."""
+    run = {"date": date.today().isoformat(), "command": command, "machine": machine(), **content}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def machine() -> dict[str, str | int]:
     """What the numbers were measured on."""
     return {
@@ -64,6 +122,7 @@ def machine() -> dict[str, str | int]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
+        "cores": os.cpu_count() or 1,
     }
 
 

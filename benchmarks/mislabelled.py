@@ -11,14 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.measure import machine
+from benchmarks import measure
+from benchmarks.measure import write_run
 from helpers import (
     CROSS_ENTROPY,
     Data,
@@ -178,9 +178,9 @@ def left_out(risk: Risk, theta: Tensor, points: Tensor, predicted: Tensor) -> di
     }
 
 
-def rounded(value: Tensor) -> float:
+def rounded(value: Tensor) -> float | None:
     """Four significant digits."""
-    return float(f"{float(value):.4g}")
+    return measure.rounded(float(value), digits=4)
 
 
 def main() -> None:
@@ -196,15 +196,8 @@ def main() -> None:
         for seed in range(options.seeds):
             runs.append(study(l2, seed, gains))
             print(f"l2 = {l2}, seed {seed}: {json.dumps(runs[-1]['found'])}", flush=True)
-    report = {
-        "date": date.today().isoformat(),
-        "command": "python -m benchmarks.mislabelled",
-        "machine": machine(),
-        "minutes": round((time.perf_counter() - begun) / 60),
-        "runs": runs,
-    }
-    options.json.parent.mkdir(exist_ok=True)
-    options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    content = {"minutes": round((time.perf_counter() - begun) / 60), "runs": runs}
+    write_run(options.json, "python -m benchmarks.mislabelled", content)
 
 
 if __name__ == "__main__":

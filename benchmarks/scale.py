@@ -11,25 +11,21 @@ import json
 import multiprocessing
 import os
 import pickle
-import resource
-import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import curvlinops
 import numpy as np
-import psutil
 import torch
 from curvlinops.examples import IdentityLinearOperator
 from scipy.sparse.linalg import LinearOperator, cg
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.measure import machine
+from benchmarks.measure import Peak, write_run
 from helpers import (
     CROSS_ENTROPY,
     Data,
@@ -37,7 +33,6 @@ from helpers import (
     HessianOperator,
     Risk,
     Solution,
-    actual_change,
     agreement,
     certify,
     conjugate_gradients,
@@ -66,17 +61,13 @@ def main() -> None:
     parser.add_argument("--only", choices=("retraining", "million"), help="the other part is kept as it is stored")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    report = {
-        "date": date.today().isoformat(),
-        "command": "python -m benchmarks.scale",
-        "machine": machine(),
-        "versions": {name: metadata.version(name) for name in ("torch", "curvlinops-for-pytorch", "scipy")},
+    content: dict[str, Any] = {
+        "versions": {name: metadata.version(name) for name in ("torch", "curvlinops-for-pytorch", "scipy")}
     }
     stored = json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else {}
     for name, part in (("retraining", retraining), ("million", million)):
-        report[name] = part() if options.only in (None, name) else stored.get(name)
-    options.json.parent.mkdir(exist_ok=True)
-    options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        content[name] = part() if options.only in (None, name) else stored.get(name)
+    write_run(options.json, "python -m benchmarks.scale", content)
 
 
 # ------------------------------------------------------------------------------- 1,400 retrainings of the digits
@@ -94,35 +85,31 @@ def retraining() -> list[dict[str, Any]]:
     risk, start, test = digits_risk()
     theta = minimise(risk, start).theta
     sample = torch.arange(0, risk.n, risk.n // SAMPLE)
-    loop = alone(warm_loop, theta, sample)
-    with_certificate = alone(warm_loop_certified, theta, sample)
-    batch = alone(batched, theta)
+    rows = [
+        {"name": f"loop: L-BFGS from the minimum, no certificate (of {SAMPLE})", **alone(warm_loop, theta, sample)},
+        {"name": f"loop: the same and a certificate (of {SAMPLE})", **alone(warm_loop_certified, theta, sample)},
+        {"name": "batch: leave_one_out, each certified", **alone(batched, theta)},
+    ]
+    *loops, batch = rows
     found: Certificates = batch.pop("result")
     # Verified here anew, one by one: the tolerance for all, the certificate for the sample.
     W = leave_out_weights(risk.n)
     norms = torch.stack([risk.gradient(each, w).norm() for each, w in zip(found.thetas, W, strict=True)])
     for i in sample.tolist():
         certify(risk, found.thetas[i], W[i], gtol=GTOL)
-    some = Certificates(found.thetas[sample], norms[sample], found.smallest_eigenvalues[sample])
-    change = actual_change(risk, theta, some, test)
-    rows = []
-    for name, row in (
-        (f"loop: L-BFGS from the minimum, no certificate (of {SAMPLE})", loop),
-        (f"loop: the same and a certificate (of {SAMPLE})", with_certificate),
-        ("batch: leave_one_out, each certified", batch),
-    ):
-        if row is not batch:
-            thetas = row.pop("result")
-            each = Certificates(thetas, norms[sample], norms[sample])
-            row["difference"] = float(
-                (actual_change(risk, theta, each, test) - change).abs().max() / change.abs().max()
-            )
-            row["seconds"] *= risk.n / len(sample)
-        else:
-            row["worst_gradient_norm"] = float(norms.max())
-            row["smallest_eigenvalue"] = float(found.smallest_eigenvalues.min())
-        rows.append({"name": name, **row})
-        show(rows[-1], rows[0])
+    batch["worst_gradient_norm"] = float(norms.max())
+    batch["smallest_eigenvalue"] = float(found.smallest_eigenvalues.min())
+    before = risk.losses(theta, test)
+
+    def changes(thetas: Tensor) -> Tensor:
+        return torch.stack([risk.losses(each, test) - before for each in thetas])
+
+    by_batch = changes(found.thetas[sample])
+    for row in loops:
+        row["difference"] = float((changes(row.pop("result")) - by_batch).abs().max() / by_batch.abs().max())
+        row["seconds"] *= risk.n / len(sample)
+    for row in rows:
+        show(row, rows[0])
     return rows
 
 
@@ -300,20 +287,17 @@ def alone(contender: Callable[..., Callable[[], Any]], *arguments: Any) -> dict[
     its.close()
     result, seconds, peak = pickle.loads(mine.recv_bytes())
     process.join()
-    return {"seconds": round(seconds, 2), "peak_mib": round(peak), "result": result}
+    return {"seconds": round(seconds, 2), "peak_mib": None if peak is None else round(peak), "result": result}
 
 
 def _measured(pipe: Any, contender: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     run = contender(*arguments)
-    before = psutil.Process().memory_info().rss
-    start = time.process_time()
+    peak, start = Peak(), time.process_time()
     result = run()
-    seconds = time.process_time() - start
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss: bytes there, KiB here
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before) / 2**20
+    seconds, mib = time.process_time() - start, peak.mib()
     # By value: torch would hand over its memory, which ends with this process.
-    pipe.send_bytes(pickle.dumps((result, seconds, peak)))
+    pipe.send_bytes(pickle.dumps((result, seconds, mib)))
 
 
 def show(row: dict[str, Any], first: dict[str, Any]) -> None:
@@ -322,7 +306,7 @@ def show(row: dict[str, Any], first: dict[str, Any]) -> None:
         f"{key} {value:.2g}" for key, value in row.items() if key not in ("name", "seconds", "peak_mib")
     )
     ratio = first["seconds"] / row["seconds"]
-    print(f"  {row['name']:60}{row['seconds']:>9.1f} s{ratio:>7.1f}×{row['peak_mib']:>7} MiB   {checked}", flush=True)
+    print(f"  {row['name']:60}{row['seconds']:>9.1f} s{ratio:>7.1f}×{row['peak_mib']!s:>7} MiB   {checked}", flush=True)
 
 
 if __name__ == "__main__":

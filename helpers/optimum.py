@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -202,11 +203,15 @@ def _eigenvalues(risk: Risk, theta: Tensor, weights: Tensor | None) -> Tensor:
 
 
 class _Preconditioner:
-    """A positive definite matrix (p, p): its Cholesky factor `L`, and the two eigenvalues at the ends, `extremes`."""
+    """A positive definite ``matrix`` (p, p), and its Cholesky factor `L`."""
 
     def __init__(self, matrix: Tensor) -> None:
-        self.L = cholesky_factor(matrix)
-        self.extremes = torch.linalg.eigvalsh(matrix)[[0, -1]]
+        self.matrix, self.L = matrix, cholesky_factor(matrix)
+
+    @cached_property
+    def extremes(self) -> Tensor:
+        """The smallest and the largest eigenvalue (2,): only the certificates of large models ask for them."""
+        return torch.linalg.eigvalsh(self.matrix)[[0, -1]]
 
 
 def minimise_many(
@@ -314,7 +319,10 @@ def _extreme_eigenvalues_many(risk: Risk, thetas: Tensor, W: Tensor, P: _Precond
     T = thetas.new_zeros(len(W), _LANCZOS_STEPS, _LANCZOS_STEPS)
     rest = v.norm(dim=1)
     for k in range(_LANCZOS_STEPS):
-        alive = rest > 1e-10  # else the directions so far are all that there is, and what is left is rounding
+        # Where nothing is left but rounding, the directions so far are all that there is.
+        alive = rest > 1e-10
+        if k:
+            T[:, k - 1, k] = T[:, k, k - 1] = torch.where(alive, rest, 0.0)
         Q.append(torch.where(alive, 1 / rest, 0.0)[:, None] * v)
         v = A(Q[k])
         T[:, k, k] = torch.where(alive, _dot(Q[k], v), T[:, 0, 0])
@@ -325,8 +333,6 @@ def _extreme_eigenvalues_many(risk: Risk, thetas: Tensor, W: Tensor, P: _Precond
         doubt = rest[:, None] * S[:, -1].abs()  # so near to each of the d, an eigenvalue lies
         if k >= 3 and (doubt[:, 0] <= 0.1 * d[:, 0].abs()).all():
             break
-        if k + 1 < _LANCZOS_STEPS:
-            T[:, k, k + 1] = T[:, k + 1, k] = torch.where(rest > 1e-10, rest, 0.0)
     low, high = d[:, 0] - doubt[:, 0], d[:, -1] + doubt[:, -1]
     smallest, largest = P.extremes  # of LLᵀ: xᵀHx = yᵀAy with y = Lᵀx, and ‖y‖²/‖x‖² lies between the two
     return torch.stack([torch.where(low > 0, smallest, largest) * low, largest * high], 1)

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from helpers.data import Data
 from helpers.models import FlatModel
 
-_MODELS_AT_ONCE = 64
+# The Hessians of several models are computed together: so many models at most, and so many rows of all of them.
+_MODELS_AT_ONCE, _ROWS_OF_ALL = 64, 1024
 
 
 def rows_at_once(n: int, p: int) -> int:
@@ -124,7 +125,7 @@ class Risk:
         """The Hessians (m, p, p) of ``m`` models at once, as `hessian`: ``thetas`` (m, p), ``W`` (m, n)."""
         pieces = []
         for some, weights in zip(thetas.split(_MODELS_AT_ONCE), W.split(_MODELS_AT_ONCE), strict=True):
-            rows = jacrev(grad(self.value), chunk_size=max(1, 1024 // len(some)))
+            rows = jacrev(grad(self.value), chunk_size=max(1, _ROWS_OF_ALL // len(some)))
             pieces.append(vmap(rows)(some, weights))
         H = torch.cat(pieces)
         return (H + H.mT) / 2

@@ -114,7 +114,7 @@ OURS = {"helpers", "tools", "tests", "benchmarks", "page_visits", "page_furnitur
 COMES_WITH = {
     **dict.fromkeys(["yaml", "sphinx", "docutils", "myst_nb", "jupyter_cache", "tornado"], "jupyter-book"),
     **dict.fromkeys(["numpy", "PIL"], "matplotlib"),
-    **dict.fromkeys(["dask", "cloudpickle", "psutil"], "distributed"),
+    **dict.fromkeys(["dask", "cloudpickle"], "distributed"),
     "ruamel": "check-jsonschema",
     "sklearn": "scikit-learn",
     "curvlinops": "curvlinops-for-pytorch",
