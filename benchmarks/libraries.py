@@ -511,41 +511,6 @@ def curvlinops_ekfac(problem: Problem, batch: int) -> Tensor:
     return curvlinops_scores(problem, inverse)
 
 
-# torch-influence. It divides by n. It computes the training gradients one by one, and anew for each test point.
-
-
-@contender(
-    "torch-influence", "direct", defaults=True, package="torch-influence",
-    native="+gᵀH⁻¹g/n, one test point a call", factor="1", l2="damp = 2λ",
-)  # fmt: skip
-def torch_influence_direct(problem: Problem, batch: int) -> Tensor:
-    from torch_influence import AutogradInfluenceModule, BaseObjective
-
-    class Objective(BaseObjective):  # type: ignore[misc]
-        def train_outputs(self, model: nn.Module, batch: list[Tensor]) -> Tensor:
-            return model(batch[0])
-
-        def train_loss_on_outputs(self, outputs: Tensor, batch: list[Tensor]) -> Tensor:
-            return F.cross_entropy(outputs, batch[1])
-
-        def train_regularization(self, params: Tensor) -> Tensor:
-            return torch.zeros(())  # with λ‖θ‖² here, it would enter the gradients of single points, too
-
-        def test_loss(self, model: nn.Module, params: Tensor, batch: list[Tensor]) -> Tensor:
-            return F.cross_entropy(model(batch[0]), batch[1])
-
-    module = AutogradInfluenceModule(
-        problem.module(),
-        Objective(),
-        problem.train_loader(batch),
-        problem.test_loader(),
-        device=torch.device("cpu"),
-        damp=2 * problem.l2,
-    )
-    everyone = list(range(problem.n))
-    return torch.stack([module.influences(everyone, [t]) for t in range(len(problem.test))])
-
-
 # Measuring one contender, in a process that does nothing else
 
 

@@ -174,8 +174,14 @@ def extreme_eigenvalues(H: HessianOperator, rtol: float = 1e-2) -> Tensor:
         return (H @ torch.as_tensor(v, dtype=H.theta.dtype, device=H.theta.device).reshape(-1)).cpu().numpy()
 
     operator = LinearOperator(H.shape, matvec=product, dtype=np.float64)
-    start = np.random.default_rng(0).standard_normal(H.shape[0])  # the same on every run
-    ends = [eigsh(operator, k=1, which=end, v0=start, tol=rtol, return_eigenvectors=False)[0] for end in ("SA", "LA")]
+    p = H.shape[0]
+    start = np.random.default_rng(0).standard_normal(p)  # the same on every run
+    # The small end is crowded. The more directions are kept there until a restart, the fewer products; each is stored.
+    crowded = min(p, max(20, min(160, 2**24 // p)))
+    ends = [
+        eigsh(operator, k=1, which=end, v0=start, ncv=kept, tol=rtol, return_eigenvectors=False)[0]
+        for end, kept in (("SA", crowded), ("LA", None))
+    ]
     return torch.tensor(ends, dtype=H.theta.dtype, device=H.theta.device)
 
 
