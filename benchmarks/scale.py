@@ -13,6 +13,7 @@ import os
 import pickle
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,19 @@ from scipy.sparse.linalg import LinearOperator, cg
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.measure import Peak, write_run
+from benchmarks.measure import Peak, rounded, write_run
 from helpers import (
     CROSS_ENTROPY,
     Data,
     FlatModel,
     HessianOperator,
+    NotPositiveDefinite,
     Risk,
     Solution,
+    actual_change,
     agreement,
     certify,
+    cholesky_solve,
     conjugate_gradients,
     digits,
     flatten,
@@ -44,6 +48,7 @@ from helpers import (
     leave_out_weights,
     minimise,
     mlp,
+    predicted_change,
 )
 from helpers.optimum import Certificates
 
@@ -80,8 +85,11 @@ def digits_risk() -> tuple[Risk, Tensor, Data]:
     return Risk(model, train, CROSS_ENTROPY, l2=0.01), start, test
 
 
-def retraining() -> list[dict[str, Any]]:
-    """The warm loop, as a reader would write it, against the batch; both to the same gradient norm."""
+def retraining() -> dict[str, Any]:
+    """The warm loop, as a reader would write it, against the batch, both to the same gradient norm; and what for.
+
+    That is: how well the influences predict what the 1,400 retrainings do, to the test losses and to the own ones.
+    """
     risk, start, test = digits_risk()
     theta = minimise(risk, start).theta
     sample = torch.arange(0, risk.n, risk.n // SAMPLE)
@@ -97,20 +105,39 @@ def retraining() -> list[dict[str, Any]]:
     norms = torch.stack([risk.gradient(each, w).norm() for each, w in zip(found.thetas, W, strict=True)])
     for i in sample.tolist():
         certify(risk, found.thetas[i], W[i], gtol=GTOL)
-    batch["worst_gradient_norm"] = float(norms.max())
-    batch["smallest_eigenvalue"] = float(found.smallest_eigenvalues.min())
-    before = risk.losses(theta, test)
-
-    def changes(thetas: Tensor) -> Tensor:
-        return torch.stack([risk.losses(each, test) - before for each in thetas])
-
-    by_batch = changes(found.thetas[sample])
+    batch["worst_gradient_norm"] = rounded(float(norms.max()))
+    batch["smallest_eigenvalue"] = rounded(float(found.smallest_eigenvalues.min()))
+    actual = actual_change(risk, theta, found, test)
     for row in loops:
-        row["difference"] = float((changes(row.pop("result")) - by_batch).abs().max() / by_batch.abs().max())
-        row["seconds"] *= risk.n / len(sample)
+        thetas = row.pop("result")
+        by_loop = actual_change(risk, theta, replace(found, thetas=thetas), test)
+        error = (by_loop - actual[:, sample]).abs().max() / actual[:, sample].abs().max()
+        row["difference"] = rounded(float(error))
+        row["seconds"] = rounded(row["seconds"] * risk.n / len(sample), digits=4)
     for row in rows:
         show(row, rows[0])
-    return rows
+    return {"rows": rows, **predictions(risk, theta, found, test, actual)}
+
+
+def predictions(risk: Risk, theta: Tensor, found: Certificates, test: Data, actual: Tensor) -> dict[str, Any]:
+    """First order against retraining: the losses of all test examples, and each point's own, one by one."""
+    G = risk.gradients(theta)
+    solved = cholesky_solve(HessianOperator(risk, theta).dense(), G.T)
+    moves = solved.T / risk.n
+    leverages = risk.gauss_newton_curvatures(theta, moves) / (G * moves).sum(1)
+    fit = agreement(predicted_change(-risk.gradients(theta, test) @ solved), actual)
+    predicted = predicted_change(-G @ solved).diagonal()
+    after = torch.stack([risk.losses(each, risk.data[[i]])[0] for i, each in enumerate(found.thetas)])
+    own = after - risk.losses(theta)
+    print(f"  test losses: r {fit.r:.4f}, slope {fit.slope:.3f}; own: r {agreement(predicted, own).r:.4f}", flush=True)
+    return {
+        "test": {"points": len(test), "r": rounded(fit.r, digits=4), "slope": rounded(fit.slope, digits=4)},
+        "own": {
+            "predicted": [rounded(float(x)) for x in predicted],
+            "actual": [rounded(float(x)) for x in own],
+            "leverage": [rounded(float(x)) for x in leverages],
+        },
+    }
 
 
 class _Reached(Exception):
@@ -185,15 +212,24 @@ def large() -> tuple[nn.Module, FlatModel, Tensor, Data, Data]:
     return module.double(), model, theta, enlarged(train), enlarged(test)[:1]
 
 
-def million() -> list[dict[str, Any]]:
+def million() -> dict[str, Any]:
     """Trained for a while, as such networks are, not to a minimum: so H is damped until CG meets no negative curvature.
 
-    With a damping of 0.01 it meets none, to this tolerance; earlier in the training it does, and says so.
+    With a damping of 0.01 it meets none, to this tolerance; with none it does, and says so.
     """
     _, model, start, train, test = large()
     risk = Risk(model, train, CROSS_ENTROPY)
     theta = trained(risk, start, steps=100)
-    print(f"\n{model.p:,} parameters, ‖∇R‖ = {float(risk.gradient(theta).norm()):.1e}")
+    b = risk.gradients(theta, test).T
+    report = {
+        "parameters": model.p,
+        "gradient_norm": rounded(float(risk.gradient(theta).norm())),
+        "damping": DAMPING,
+        "rtol": RTOL,
+        "products": conjugate_gradients(HessianOperator(risk, theta, damping=DAMPING), b, rtol=RTOL).iterations,
+        "undamped": refusal(HessianOperator(risk, theta), b),
+    }
+    print(f"\n{report}")
     reference = plain(risk, theta, test)
     rows = []
     for name, contender in (
@@ -204,11 +240,20 @@ def million() -> list[dict[str, Any]]:
         found = row.pop("result")
         if contender is by_curvlinops:
             found = -risk.slopes(theta, found.T)[0]
-        row["r"] = agreement(found, reference).r
-        row["error"] = float((found - reference).abs().max() / reference.abs().max())
+        row["r"] = rounded(agreement(found, reference).r, digits=8)
+        row["error"] = rounded(float((found - reference).abs().max() / reference.abs().max()))
         rows.append({"name": name, **row})
         show(rows[-1], rows[0])
-    return rows
+    return report | {"rows": rows}
+
+
+def refusal(H: HessianOperator, b: Tensor) -> str | None:
+    """What conjugate gradients say of a matrix that is not positive definite, and None if they do not notice."""
+    try:
+        conjugate_gradients(H, b, rtol=RTOL)
+    except NotPositiveDefinite as found:
+        return str(found).split(". ")[0]
+    return None
 
 
 def trained(risk: Risk, start: Tensor, steps: int) -> Tensor:
