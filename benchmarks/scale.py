@@ -46,6 +46,7 @@ from helpers import (
     influence,
     leave_one_out,
     leave_out_weights,
+    leverage,
     minimise,
     mlp,
     predicted_change,
@@ -123,8 +124,6 @@ def predictions(risk: Risk, theta: Tensor, found: Certificates, test: Data, actu
     """First order against retraining: the losses of all test examples, and each point's own, one by one."""
     G = risk.gradients(theta)
     solved = cholesky_solve(HessianOperator(risk, theta).dense(), G.T)
-    moves = solved.T / risk.n
-    leverages = risk.gauss_newton_curvatures(theta, moves) / (G * moves).sum(1)
     fit = agreement(predicted_change(-risk.gradients(theta, test) @ solved), actual)
     predicted = predicted_change(-G @ solved).diagonal()
     after = torch.stack([risk.losses(each, risk.data[[i]])[0] for i, each in enumerate(found.thetas)])
@@ -135,7 +134,7 @@ def predictions(risk: Risk, theta: Tensor, found: Certificates, test: Data, actu
         "own": {
             "predicted": [rounded(float(x)) for x in predicted],
             "actual": [rounded(float(x)) for x in own],
-            "leverage": [rounded(float(x)) for x in leverages],
+            "leverage": [rounded(float(x)) for x in leverage(risk, theta)],
         },
     }
 
