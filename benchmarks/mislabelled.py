@@ -29,7 +29,9 @@ from helpers import (
     cholesky_solve,
     digits,
     leave_group_out,
+    leave_out_weights,
     minimise,
+    minimise_many,
     mlp,
 )
 
@@ -43,6 +45,7 @@ BROUGHT = (
     "loss and model of reference",
 )  # fmt: skip
 LEFT_OUT = 8  # so many careless mistakes are left out, one at a time
+BLAMED = 8  # so many training images are named, and left out together, for each misclassified test image
 
 
 def corrupted(y: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -110,7 +113,9 @@ def study(l2: float, seed: int, gains: bool) -> dict[str, Any]:
     given, careless, systematic = corrupted(train.y, seed)
     risk = Risk(model, Data(train.X, given), loss=CROSS_ENTROPY, l2=l2)
     theta = minimise(risk, start, max_steps=20_000).theta
-    solved = cholesky_solve(HessianOperator(risk, theta).dense(), risk.gradients(theta).T).T
+    G = risk.gradients(theta)
+    H = HessianOperator(risk, theta).dense()
+    solved = cholesky_solve(H, G.T).T
     reference, rest = test[:REFERENCE], test[REFERENCE:]
     orders = {
         name: scores.argsort(descending=True, stable=True)
@@ -122,7 +127,8 @@ def study(l2: float, seed: int, gains: bool) -> dict[str, Any]:
         return {"wrong": wrong, "loss": rounded(risk.losses(theta, rest).mean())}
 
     moves = solved / risk.n
-    share = risk.gauss_newton_curvatures(theta, moves) / (risk.gradients(theta) * moves).sum(1)
+    predicted = (G * moves).sum(1)  # the rise of its own loss when a point is left out
+    share = risk.gauss_newton_curvatures(theta, moves) / predicted
     losses = risk.losses(theta)
     found: dict[str, Any] = {
         "l2": l2,
@@ -137,11 +143,12 @@ def study(l2: float, seed: int, gains: bool) -> dict[str, Any]:
             "careless": rounded(share[careless].median()),
             "largest": rounded(share.max()),
         },
-        "left_out": left_out(risk, theta, careless[:LEFT_OUT], (risk.gradients(theta) * moves).sum(1)),
+        "left_out": left_out(risk, theta, careless[:LEFT_OUT], predicted),
     }
     if not gains:
         return found
     everything = torch.cat([careless, systematic])
+    found["failures"] = failures(risk, theta, H, solved, rest, everything)
     together = retrained(risk, theta, without(risk, systematic))
     found["masking"] = {
         "own loss": rounded(losses[systematic].median()),
@@ -176,6 +183,57 @@ def left_out(risk: Risk, theta: Tensor, points: Tensor, predicted: Tensor) -> di
         "actual": rounded(actual.median()),
         "ratio": rounded((actual / predicted[points]).median()),
     }
+
+
+def failures(
+    risk: Risk, theta: Tensor, H: Tensor, solved: Tensor, tested: Data, mistakes: Tensor
+) -> list[dict[str, Any]]:
+    """For each misclassified image: who is named by influence, and by two cheaper ways; and what leaving them out does.
+
+    The mean is taken over the training images that stay, in the prediction and in the retraining.
+    """
+    G, g = risk.gradients(theta), risk.gradients(theta, tested)
+    taken_for = risk.model(theta, tested.X).argmax(1)
+    wrong = (taken_for != tested.y).nonzero().flatten()
+    influence, distance = -g @ solved.T, torch.cdist(tested.X, risk.data.X)
+    # The nearest of those that carry the label for which the image is taken.
+    distance[risk.data.y != taken_for[:, None]] = torch.inf
+    ways = {"influence": influence, "gradient product": -g @ G.T, "nearest of that label": -distance}
+    named = {
+        name: scores[wrong].argsort(dim=1, descending=True, stable=True)[:, :BLAMED] for name, scores in ways.items()
+    }
+    centred = influence - influence.mean(1, keepdim=True)
+    after = minima_without(risk, theta, H, torch.cat(list(named.values())))
+    rows: list[dict[str, Any]] = [
+        {"image": REFERENCE + int(i), "class": int(tested.y[i]), "taken for": int(taken_for[i]), "named": {}}
+        for i in wrong
+    ]
+    for (name, groups), thetas in zip(named.items(), after.split(len(wrong)), strict=True):
+        for row, i, group, at in zip(rows, wrong, groups, thetas, strict=True):
+            one = tested[i[None]]
+            row["named"][name] = {
+                "mistakes": int(torch.isin(group, mistakes).sum()),
+                "predicted": rounded(-centred[i, group].sum() / (risk.n - BLAMED)),
+                "actual": rounded(risk.losses(at, one)[0] - risk.losses(theta, one)[0]),
+                "now": int(risk.model(at, one.X).argmax()),
+            }
+    return rows
+
+
+def minima_without(risk: Risk, theta: Tensor, H: Tensor, groups: Tensor) -> Tensor:
+    """Certified minima near ``theta`` (m, p), row ``k`` without ``groups[k]``.
+
+    In some draws two units of the network are alike at ``theta`` but for their signs, and stay so in a retraining from
+    there, where the minimum would have them part. Then all start again from beside ``theta``.
+    """
+    W = leave_out_weights(risk.n, groups.tolist())
+    try:
+        return minimise_many(risk, W, theta, preconditioner=H, gtol=1e-6).thetas
+    except NotAMinimum:
+        noise = torch.randn(len(W), len(theta), generator=torch.Generator().manual_seed(0))
+        # The valleys are flat there, so a smaller gradient is asked for.
+        beside = theta + 0.01 * noise
+        return minimise_many(risk, W, beside, preconditioner=H, gtol=1e-7, max_steps=20_000).thetas
 
 
 def rounded(value: Tensor) -> float | None:

@@ -179,16 +179,17 @@ def _run(
         inputs = _name(function, shared)
         files = {k: Path(store) / f"{_name(inputs, piece)}.pt" for k, piece in enumerate(pieces)}
         done = {k: torch.load(file, weights_only=True) for k, file in files.items() if file.exists()}
-    # What all chunks share travels once, and as bytes: a worker may send it on while it computes with it, and a model
-    # that is being called holds other parameters than its own. And it travels as the result of a task: if all workers
-    # that hold it die, the scheduler has it made once more. Scattered data have no such recipe.
+    left = [k for k in range(len(pieces)) if k not in done]
+    # What all chunks share travels as bytes: a worker may send it on while it computes with it, and a model that is
+    # being called holds other parameters than its own.
+    common: Any = cloudpickle.dumps(shared)
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": 2**60}):
-        common = client.submit(_itself, cloudpickle.dumps(shared), pure=False)
-    todo = {
-        client.submit(_attempt, function, common, piece, pure=False): k
-        for k, piece in enumerate(pieces)
-        if k not in done
-    }
+        # It travels once, and as the result of a task: if all workers that hold it die, the scheduler has it made once
+        # more. Scattered data have no such recipe. But the scheduler starts tasks where what they need lies already;
+        # it spreads them only if there are more than two for each thread. So a few tasks carry it with them.
+        if len(left) > 2 * sum(client.nthreads().values()):
+            common = client.submit(_itself, common, pure=False)
+        todo = {client.submit(_attempt, function, common, pieces[k], pure=False): k for k in left}
     failed: dict[int, Exception] = {}
     for future in as_completed(list(todo), loop=client.loop):
         k = todo.pop(future)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,6 +37,9 @@ class NotAMinimum(ValueError):
         super().__init__(message)
         self.theta = theta
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*self.args, self.theta)  # so that it can come home from another process
+
 
 class NotConverged(RuntimeError):
     """The optimiser stopped before the gradient vanished. `theta` holds where it stopped."""
@@ -43,6 +47,9 @@ class NotConverged(RuntimeError):
     def __init__(self, message: str, theta: Tensor) -> None:
         super().__init__(message)
         self.theta = theta
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*self.args, self.theta)  # so that it can come home from another process
 
 
 @dataclass(frozen=True)

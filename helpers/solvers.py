@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -31,6 +31,9 @@ class NotSolved(RuntimeError):
     def __init__(self, message: str, X: Tensor) -> None:
         super().__init__(message)
         self.X = X
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*self.args, self.X)  # so that it can come home from another process
 
 
 @dataclass(frozen=True)

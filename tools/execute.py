@@ -1,7 +1,8 @@
 """Run the chapters: ``book/x.md`` is executed and stored as ``notebooks/x.ipynb``.
 
-By default only what is stale is run: a notebook records a hash of its chapter's code, of `helpers/` and of the pinned
-requirements. A change of prose needs no execution; the notebook's text is written again beside its outputs.
+By default only what is stale is run: a notebook records a hash of its chapter's code, of the stored benchmark runs that
+it reads, of `helpers/` and of the pinned requirements. A change of prose needs no execution; the notebook's text is
+written again beside its outputs.
 The same chapter gives the same bytes every time.
 
     python -m tools.execute            what is stale
@@ -34,6 +35,7 @@ from tools import chapters as book
 from tools.chapters import Unreadable
 from tools.reading import figures, number, readable
 
+STORED_RUN = re.compile(r"benchmarks/runs/\w+\.json")
 CELL_TIMEOUT = 120  # seconds
 TIMINGS = book.ROOT / "_build" / "execution-seconds.json"  # only to start the longest first; never in a notebook
 
@@ -43,12 +45,15 @@ class Failed(Exception):
 
 
 def recipe(chapter: Path) -> str:
-    """A hash of everything that decides the outputs: the chapter's code, the helpers, the pins."""
+    """A hash of everything that decides the outputs: the chapter's code, its stored runs, the helpers, the pins."""
     root = chapter.parent.parent
     digest = hashlib.sha256()
-    for cell in book.code_cells(book.read_chapter(chapter)):
+    cells = book.code_cells(book.read_chapter(chapter))
+    for cell in cells:
         digest.update(json.dumps([cell.source, cell.metadata.get("tags", [])]).encode())
-    for path in [*sorted((root / "helpers").rglob("*.py")), root / "requirements.txt"]:
+    named = {name for cell in cells for name in STORED_RUN.findall(cell.source)}
+    runs = [root / name for name in sorted(named) if (root / name).exists()]  # else the cell says what is missing
+    for path in [*runs, *sorted((root / "helpers").rglob("*.py")), root / "requirements.txt"]:
         digest.update(f"{path.relative_to(root).as_posix()}\n{book.read_text(path)}\n".encode())
     return digest.hexdigest()[:16]
 
@@ -114,7 +119,7 @@ def stale(chapter: Path) -> str | None:
         return "not executed yet"
     text, outputs, executed_from = found
     if executed_from != recipe(chapter):
-        return "its code, helpers/ or requirements.txt changed"
+        return "its code, a stored run, helpers/ or requirements.txt changed"
     return None if render(chapter, outputs, executed_from) == text else "its text changed"
 
 

@@ -115,17 +115,26 @@ def stored_from(chapter):
     return book.notebook_of(chapter)
 
 
-def test_a_change_of_code_helpers_or_pins_is_noticed(small_book):
-    chapter = small_book(cell("print(1 + 1)"))
+def test_a_change_of_code_stored_run_helpers_or_pins_is_noticed(small_book):
+    chapter = small_book(cell('print(open("../benchmarks/runs/a.json").read())'))
     assert execute.stale(chapter) == "not executed yet"
+    root = chapter.parent.parent
+    runs = root / "benchmarks" / "runs"
+    runs.mkdir(parents=True)
+    for name in ("a.json", "b.json"):
+        (runs / name).write_text("{}")
     stored_from(chapter)
     assert execute.stale(chapter) is None
-    root = chapter.parent.parent
-    for path, text in ((root / "helpers" / "a.py", "x = 2\n"), (root / "requirements.txt", "torch==2\n")):
+    for path, text in (
+        (runs / "a.json", "[]"),
+        (root / "helpers" / "a.py", "x = 2\n"),
+        (root / "requirements.txt", "torch==2\n"),
+    ):
         before = path.read_text()
         path.write_text(text)
         assert "changed" in execute.stale(chapter)
         path.write_text(before)
+    (runs / "b.json").write_text("[]")  # not of this chapter
     assert execute.stale(chapter) is None
     assert "its code" in execute.stale(small_book(cell("print(1 + 2)")))
 

@@ -144,6 +144,13 @@ def test_every_task_computes_on_one_thread(client, threads, problem):
         torch.set_num_threads(1)
 
 
+def test_two_large_chunks_go_to_two_workers(client, problem):
+    for _ in range(5):  # once may be luck
+        before = begun(client)
+        leave_group_out_on(client, problem.risk, problem.theta, MANY, chunk=len(MANY) // 2)
+        assert len({process for _, process in client.get_events("chunk begun")[before:]}) == 2
+
+
 def test_a_failure_names_the_group_in_the_whole_list(client, problem, alone, tmp_path):
     start = problem.theta.repeat(60, 1)
     start[37] = 0  # all units alike: training stays at a saddle

@@ -1,5 +1,7 @@
 """A minimum is found, and certified: against formulas, at saddles, and for many weights at once."""
 
+import pickle
+
 import pytest
 import torch
 from hypothesis import given
@@ -14,6 +16,7 @@ from helpers import (
     NotAMinimum,
     NotConverged,
     NotPositiveDefinite,
+    NotSolved,
     NotStationary,
     Risk,
     certify,
@@ -282,3 +285,11 @@ def test_float32_stops_early_and_says_so():
     risk = Risk(model, train.to(torch.float32), LOGISTIC, 0.02)
     with pytest.raises(NotConverged, match="above gtol = 1e-09"):
         minimise(risk, theta.float())
+
+
+@pytest.mark.parametrize(("kind", "name"), [(NotAMinimum, "theta"), (NotConverged, "theta"), (NotSolved, "X")])
+def test_an_exception_comes_home_from_another_process(kind, name):
+    back = pickle.loads(pickle.dumps(kind("stopped early", torch.ones(2))))
+    assert type(back) is kind
+    assert str(back) == "stopped early"
+    torch.testing.assert_close(getattr(back, name), torch.ones(2))
