@@ -3,7 +3,7 @@
 The digits of the book's chapter on wrong labels, for several draws of the mistakes and two strengths of the L2 term.
 In each draw 90 careless mistakes (another class at random) and 50 systematic ones (fours labelled as nines) are made
 among 1,400 labels, the network is trained to a certified minimum, and every ranking says whom to look at first. It
-takes about half an hour on one thread, and no test runs it: the chapter prints the stored numbers.
+takes about a quarter of an hour on one thread, and no test runs it: the chapter prints the stored numbers.
 """
 
 from __future__ import annotations
