@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from benchmarks import measure
 from benchmarks.measure import write_run
@@ -42,7 +43,7 @@ BUDGETS = (70, 140, 280)  # so many training images are looked at
 # Whose findings are corrected, or removed, to see what that brings.
 BROUGHT = (
     "random", "self-influence", "training loss", "influence on reference", "model of reference", "loss and influence",
-    "loss and model of reference",
+    "loss and gradient product", "loss and model of reference",
 )  # fmt: skip
 LEFT_OUT = 8  # so many careless mistakes are left out, one at a time
 BLAMED = 8  # so many training images are named, and left out together, for each misclassified test image
@@ -65,18 +66,20 @@ def rankings(risk: Risk, theta: Tensor, solved: Tensor, reference: Data, seed: i
     G, g = risk.gradients(theta), risk.gradients(theta, reference).mean(0)
     y = risk.data.y[:, None]
     p = risk.model(theta, risk.data.X).softmax(1)
-    losses, harm = risk.losses(theta), -(solved @ g)
+    losses, harm, product = risk.losses(theta), -(solved @ g), -(G @ g)
     alone = retrained(Risk(risk.model, reference, loss=CROSS_ENTROPY, l2=risk.l2), mlp(64, 32, 10)[1])
     return {
         "random": torch.rand(risk.n, generator=torch.Generator().manual_seed(seed)),
         "self-influence": (G * solved).sum(1),
         "gradient norm": G.norm(dim=1),
         "training loss": losses,
+        "surprise": (p - one_hot(risk.data.y, 10)).square().sum(1),
         "margin": (p.scatter(1, y, 0).amax(1) - p.gather(1, y)[:, 0]),
         "influence on reference": harm,
-        "gradient product": -(G @ g),
+        "gradient product": product,
         "model of reference": risk.losses(alone),
         "loss and influence": by_turns(losses, harm),
+        "loss and gradient product": by_turns(losses, product),
         "loss and model of reference": by_turns(losses, risk.losses(alone)),
     }
 
