@@ -169,20 +169,28 @@ def extreme_eigenvalues(H: HessianOperator, rtol: float = 1e-2) -> Tensor:
 
     It stops when ``‖Hv - dv‖ ≤ rtol·|d|``. The eigenvalue is then known far better than to ``rtol``, as a rule.
     """
-
-    def product(v: Any) -> Any:
-        return (H @ torch.as_tensor(v, dtype=H.theta.dtype, device=H.theta.device).reshape(-1)).cpu().numpy()
-
-    operator = LinearOperator(H.shape, matvec=product, dtype=np.float64)
     p = H.shape[0]
-    start = np.random.default_rng(0).standard_normal(p)  # the same on every run
     # The small end is crowded. The more directions are kept there until a restart, the fewer products; each is stored.
     crowded = min(p, max(20, min(160, 2**24 // p)))
-    ends = [
-        eigsh(operator, k=1, which=end, v0=start, ncv=kept, tol=rtol, return_eigenvectors=False)[0]
-        for end, kept in (("SA", crowded), ("LA", None))
-    ]
+    ends = [end_of_spectrum(H.__matmul__, H.theta, end, rtol, kept) for end, kept in (("SA", crowded), ("LA", None))]
     return torch.tensor(ends, dtype=H.theta.dtype, device=H.theta.device)
+
+
+def end_of_spectrum(
+    product: Callable[[Tensor], Tensor], like: Tensor, end: str, rtol: float, kept: int | None = None
+) -> float:
+    """The smallest (``"SA"``) or largest (``"LA"``) eigenvalue of the symmetric matrix with this ``product``.
+
+    Vectors are (p,), in the format and on the device of ``like`` (p,); ``kept`` of them are stored at a time.
+    """
+
+    def multiply(v: Any) -> Any:
+        return product(torch.as_tensor(v, dtype=like.dtype, device=like.device).reshape(-1)).cpu().numpy()
+
+    p = len(like)
+    operator = LinearOperator((p, p), matvec=multiply, dtype=np.float64)
+    start = np.random.default_rng(0).standard_normal(p)  # the same on every run
+    return float(eigsh(operator, k=1, which=end, v0=start, ncv=kept, tol=rtol, return_eigenvectors=False)[0])
 
 
 def hessian_vector_product(risk: Risk, theta: Tensor, v: Tensor, weights: Tensor | None = None) -> Tensor:

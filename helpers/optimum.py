@@ -14,6 +14,7 @@ from helpers.curvature import (
     NotPositiveDefinite,
     cholesky_factor,
     cholesky_solve,
+    end_of_spectrum,
     extreme_eigenvalues,
 )
 from helpers.risk import Risk
@@ -215,10 +216,18 @@ class _Preconditioner:
     def __init__(self, matrix: Tensor) -> None:
         self.matrix, self.L = matrix, cholesky_factor(matrix)
 
+    def solve(self, B: Tensor) -> Tensor:
+        """The inverse times ``B`` (p, m). (PyTorch's `cholesky_solve` takes many times as long for a few columns.)"""
+        half = torch.linalg.solve_triangular(self.L, B, upper=False)
+        return torch.linalg.solve_triangular(self.L.T, half, upper=True)
+
     @cached_property
     def extremes(self) -> Tensor:
-        """The smallest and the largest eigenvalue (2,): only the certificates of large models ask for them."""
-        return torch.linalg.eigvalsh(self.matrix)[[0, -1]]
+        """The smallest and the largest eigenvalue (2,), by Lanczos: only the certificates of large models ask."""
+        like = self.matrix[0]
+        smallest = 1 / end_of_spectrum(lambda v: self.solve(v[:, None])[:, 0], like, "LA", rtol=1e-3)
+        largest = end_of_spectrum(self.matrix.__matmul__, like, "LA", rtol=1e-3)
+        return torch.tensor([smallest, largest], dtype=like.dtype, device=like.device)
 
 
 def minimise_many(
@@ -285,16 +294,15 @@ def _minimise_some(
     risk: Risk, W: Tensor, start: Tensor, P: _Preconditioner | None, gtol: float, max_steps: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Where each problem ends (m, p), its ‖∇R‖, its smallest eigenvalue, and whether that makes a minimum."""
-    L = None if P is None else P.L
     if risk.model.p > _WHOLE:
-        thetas = _lbfgs_many(risk, W, start.clone(), L, gtol, max_steps)
+        thetas = _lbfgs_many(risk, W, start.clone(), P, gtol, max_steps)
         norms = risk.values_and_gradients(thetas, W)[1].norm(dim=1)
         eigenvalues = _extreme_eigenvalues_many(risk, thetas, W, P)
         return thetas, norms, eigenvalues[:, 0], is_minimum(thetas, norms, eigenvalues)
     thetas = start.clone()
     # Newton's steps make up for the last two decades; where they do not, or leave a doubt, L-BFGS goes all the way.
     for tolerance in (100 * gtol, gtol):
-        thetas = _lbfgs_many(risk, W, thetas, L, tolerance, max_steps)
+        thetas = _lbfgs_many(risk, W, thetas, P, tolerance, max_steps)
         g, H = risk.values_and_gradients(thetas, W)[1], risk.hessians(thetas, W)
         eigenvalues = torch.linalg.eigvalsh(H)
         minimum = is_minimum(thetas, g.norm(dim=1), eigenvalues)
@@ -364,9 +372,9 @@ def _which(bad: Tensor, numbers: Tensor) -> str:
 
 
 def _lbfgs_many(
-    risk: Risk, W: Tensor, start: Tensor, L: Tensor | None, gtol: float, max_steps: int, memory: int = 20
+    risk: Risk, W: Tensor, start: Tensor, P: _Preconditioner | None, gtol: float, max_steps: int, memory: int = 20
 ) -> Tensor:
-    """Where L-BFGS, run on every problem at once, ends: (m, p). ``L`` is the Cholesky factor of the preconditioner.
+    """Where L-BFGS, run on every problem at once, ends: (m, p). ``P`` is the preconditioner.
 
     Along its direction ``d`` each problem looks for a step ``t`` between ``low``, known to be too short, and ``high``,
     known to be too long, by doubling and bisection. Long enough and short enough are Wolfe's two conditions.
@@ -379,7 +387,7 @@ def _lbfgs_many(
     S = theta.new_zeros(memory, *theta.shape)
     Y, inverse_sy = S.clone(), theta.new_zeros(memory, len(W))
     scale = 1 / g.abs().sum(1).clamp(min=1.0)  # the first step is short: its length is not known
-    d = _lbfgs_direction(g, S[:0], Y[:0], inverse_sy[:0], scale, L)
+    d = _lbfgs_direction(g, S[:0], Y[:0], inverse_sy[:0], scale, P)
     t, low, high = torch.ones_like(R), torch.zeros_like(R), torch.full_like(R, torch.inf)
 
     for step in range(1, max_steps + 1):
@@ -414,14 +422,16 @@ def _lbfgs_many(
         scale = torch.where(accepted, sy / _dot(y, y), scale)
         R = torch.where(accepted, new_R, R)
         theta, g = torch.where(accepted[:, None], new_theta, theta), torch.where(accepted[:, None], new_g, g)
-        new_d = _lbfgs_direction(g, S[used], Y[used], inverse_sy[used], scale, L)
+        new_d = _lbfgs_direction(g, S[used], Y[used], inverse_sy[used], scale, P)
         d = torch.where(accepted[:, None], new_d, d)
         t, low, high = t.where(~accepted, 1.0), low.where(~accepted, 0.0), high.where(~accepted, torch.inf)
     found[problem] = theta
     return found
 
 
-def _lbfgs_direction(g: Tensor, S: Tensor, Y: Tensor, inverse_sy: Tensor, scale: Tensor, L: Tensor | None) -> Tensor:
+def _lbfgs_direction(
+    g: Tensor, S: Tensor, Y: Tensor, inverse_sy: Tensor, scale: Tensor, P: _Preconditioner | None
+) -> Tensor:
     """``-B∇R`` (m, p) with the L-BFGS approximation ``B`` of each inverse Hessian, by Nocedal's two loops."""
     memories = list(zip(S.unbind(), Y.unbind(), inverse_sy.unbind(), strict=True))
     q, coefficients = g, []
@@ -429,7 +439,7 @@ def _lbfgs_direction(g: Tensor, S: Tensor, Y: Tensor, inverse_sy: Tensor, scale:
         a = r * _dot(s, q)
         q = torch.addcmul(q, a[:, None], y, value=-1)
         coefficients.append(a)
-    d = scale[:, None] * q if L is None else torch.cholesky_solve(q.T, L).T
+    d = scale[:, None] * q if P is None else P.solve(q.T).T
     for (s, y, r), a in zip(memories, reversed(coefficients), strict=True):
         d = torch.addcmul(d, (a - r * _dot(y, d))[:, None], s)
     return -d
