@@ -17,8 +17,8 @@ from helpers.optimum import NotAMinimum, NotConverged, is_minimum
 from helpers.retraining import leave_group_out, leave_out_weights
 from helpers.risk import Risk
 
-#: ``"trust"``: order and, up to the slope, size. ``"with care"``: retrain for the numbers that you report.
-#: ``"do not trust"``: there is no minimum, or the numbers are wrong where they are large.
+#: With ``"trust"`` the order holds and, up to the slope, the size. ``"with care"`` asks to retrain for the numbers that
+#: you report. With ``"do not trust"`` there is no minimum, or the numbers are wrong where they are large.
 Verdict = Literal["trust", "with care", "do not trust"]
 _VERDICTS: tuple[Verdict, ...] = ("trust", "with care", "do not trust")
 

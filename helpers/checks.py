@@ -29,8 +29,10 @@ def holds(
 
     Args:
         label: the label of the equation in the text, ``eq-…``; the ledger is made of these lines.
-        left, right: two independent evaluations, tensors of any (equal) shape or numbers.
-        rtol, atol: the tolerances; at least one must be positive.
+        left: one evaluation, a tensor of any shape or a number.
+        right: another, independent one of the same shape.
+        rtol: the relative tolerance.
+        atol: the absolute one; at least one of the two must be positive.
         because: why this tolerance and no tighter one.
 
     Raises:

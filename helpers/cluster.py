@@ -49,9 +49,11 @@ def leave_group_out_on(
 ) -> Certificates:
     """`leave_group_out` on a cluster, ``chunk`` groups a task: the same minima, in the order of ``groups``.
 
+    Without ``groups`` each point is left out alone, as by `leave_one_out`.
+
     Args:
         client: of the cluster.
-        risk, theta, groups, convention, start, gtol: as in `leave_group_out`; each point alone by default.
+        risk, theta, groups, convention, start, gtol: as in `leave_group_out`.
         chunk: how many groups a task leaves out in turn. They are retrained in one batch; each task also computes and
             factors the Hessian at ``theta``.
         store: a folder in which every chunk is kept as soon as it has arrived, under a name made of all that decides

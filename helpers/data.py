@@ -57,7 +57,7 @@ def digits(n: int = 1400, seed: int = 0) -> tuple[Data, Data]:
     """scikit-learn's handwritten digits: 8×8 pixels from 0 to 1, ten classes, in an order drawn by ``seed``.
 
     Returns:
-        ``(train, test)``: the first ``n`` of the 1,797 images and the others, of shapes ``X (·, 64)`` in float64 and
+        ``(train, test)``, the first ``n`` of the 1,797 images and the others, of shapes ``X (·, 64)`` in float64 and
         ``y (·,)`` integer.
 
     Raises:

@@ -15,7 +15,7 @@ from helpers.optimum import check_stationary, minimise
 from helpers.risk import Risk
 from helpers.solvers import Solution, direct
 
-#: ``"zero"``: the point's weight goes from 1/n to 0. ``"mean"``: the mean is taken over the other n - 1 points.
+#: Of leaving a point out. With ``"zero"`` its weight goes from 1/n to 0, with ``"mean"`` the others share it equally.
 Convention = Literal["zero", "mean"]
 
 
@@ -30,7 +30,7 @@ def influence(
 ) -> Tensor:
     """The influence of every training point on every test loss, ``ℐ = -G_test H⁻¹ Gᵀ``.
 
-    ``ℐ[t, i] = dℓ(z_t, θ̂_ε)/dε`` at ε = 0, where training point ``i`` is upweighted by ε. Positive: upweighting
+    ``ℐ[t, i] = dℓ(z_t, theta_ε)/dε`` at ε = 0, where training point ``i`` is upweighted by ε. Positive: upweighting
     ``z_i`` raises the test loss, ``z_i`` is harmful. Negative: ``z_i`` is helpful. Unit: test loss per unit of weight;
     `predicted_change` turns it into the change of the loss on removal.
 
@@ -78,9 +78,9 @@ def predicted_change(influence: Tensor, convention: Convention = "mean") -> Tens
 
 
 def argmin(risk: Risk, theta: Tensor, weights: Tensor) -> Tensor:
-    """``θ̂(w)`` near ``theta``, as a differentiable function of the weights (equation ``eq-argmin-backward``).
+    """``argmin R(·, w)`` near ``theta``, as a differentiable function of the weights (equation ``eq-argmin-backward``).
 
-    Forward: minimise ``R(·, w)``. Backward: a vector ``v = ∂L/∂θ̂`` becomes ``-G H⁻¹ v = ∂L/∂w``. The steps of the
+    Forward: minimise ``R(·, w)``. Backward: a vector ``v``, the gradient of what follows in the minimum, becomes ``-G H⁻¹ v = ∂L/∂w``. The steps of the
     optimiser are not recorded; only the stationarity of the result is used.
 
     Args:

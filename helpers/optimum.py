@@ -1,4 +1,4 @@
-"""Find ``θ̂(w) = argmin R(·, w)``, and certify that what was found is a minimum."""
+"""Find ``argmin R(·, w)``, and certify that what was found is a minimum."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Loss:
     domain: str = "any target"
 
 
-#: ``log(1 + exp(-s f))`` with ``s = 2y - 1``: binary cross-entropy of a logit ``f``; labels 0 and 1.
+#: Binary cross-entropy of a logit ``f``, ``log(1 + exp(-s f))`` with ``s = 2y - 1``; labels 0 and 1.
 LOGISTIC = Loss(
     lambda f, y: F.binary_cross_entropy_with_logits(f, y.to(f.dtype), reduction="none"),
     lambda y: bool(((y == 0) | (y == 1)).all()),
