@@ -57,6 +57,7 @@ STORED = Path(__file__).parent / "runs" / "scale.json"
 GTOL = 1e-7  # of the retrainings
 RTOL = 1e-6  # of the conjugate gradients
 DAMPING = 0.01  # of the network with a million parameters
+QUERIES = 5  # test examples whose 1,400 changes are stored
 SAMPLE = 20  # of the 1,400 retrainings, for those who do them one by one
 
 
@@ -131,6 +132,7 @@ def predictions(risk: Risk, theta: Tensor, found: Certificates, test: Data, actu
     print(f"  test losses: r {fit.r:.4f}, slope {fit.slope:.3f}; own: r {agreement(predicted, own).r:.4f}", flush=True)
     return {
         "test": {"points": len(test), "r": rounded(fit.r, digits=4), "slope": rounded(fit.slope, digits=4)},
+        "queries": [[rounded(float(x)) for x in row] for row in actual[:QUERIES]],
         "own": {
             "predicted": [rounded(float(x)) for x in predicted],
             "actual": [rounded(float(x)) for x in own],
