@@ -80,8 +80,9 @@ def predicted_change(influence: Tensor, convention: Convention = "mean") -> Tens
 def argmin(risk: Risk, theta: Tensor, weights: Tensor) -> Tensor:
     """``argmin R(·, w)`` near ``theta``, as a differentiable function of the weights (equation ``eq-argmin-backward``).
 
-    Forward: minimise ``R(·, w)``. Backward: a vector ``v``, the gradient of what follows in the minimum, becomes ``-G H⁻¹ v = ∂L/∂w``. The steps of the
-    optimiser are not recorded; only the stationarity of the result is used.
+    Forward: minimise ``R(·, w)``. Backward: a vector ``v``, the gradient of what follows in the minimum, becomes
+    ``-G H⁻¹ v``, the gradient in ``w``. The steps of the optimiser are not recorded; only the stationarity of the
+    result is used.
 
     Args:
         risk: what to minimise.
