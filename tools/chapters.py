@@ -6,15 +6,17 @@ import re
 import tomllib
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import jupytext
-import nbformat
 import yaml
 from jupytext.myst import MystMetadataParsingError
 from nbformat import NotebookNode
+
+from tools import notebooks
+from tools.notebooks import Unreadable, code_cells
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
@@ -33,10 +35,6 @@ NUMBER = re.compile(r"-?\d+\.\d+(?:e[+-]?\d+)?")
 GLUE_PREFIX = "application/papermill.record/"
 
 
-class Unreadable(ValueError):
-    """A page cannot be read, or refers to something that does not exist; the message says which and what."""
-
-
 @dataclass(frozen=True)
 class Check:
     """One line that a notebook printed about an equation (`holds`) or about a failure it shows (`differs`)."""
@@ -47,22 +45,57 @@ class Check:
 
 
 def is_chapter(text: str) -> bool:
-    """Whether a page is a MyST notebook (it says so in its header), hence executed."""
+    """Whether a page is a MyST notebook (it says so in its header), hence executed.
+
+    Raises:
+        Unreadable: if its header is not YAML.
+    """
     header = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
-    if not header:
-        return False
-    meta = yaml.safe_load(header[1]) or {}
+    try:
+        meta = (yaml.safe_load(header[1]) if header else None) or {}
+    except yaml.YAMLError as error:
+        raise Unreadable(f"the header between the first two lines of --- is not YAML: {error}") from None
     return meta.get("jupytext", {}).get("text_representation", {}).get("format_name") == "myst"
 
 
 def read_text(path: Path) -> str:
-    """The file with newlines as the repository has them, whatever the checkout made of them."""
-    return path.read_text(encoding="utf-8").replace("\r\n", "\n")
+    """The file with newlines as the repository has them, whatever the checkout made of them.
+
+    Raises:
+        Unreadable: if it is not UTF-8; the message says in which line.
+    """
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise Unreadable(
+            f"{path.parent.name}/{path.name}: line {line} has a byte (0x{content[error.start]:02x}) that is not UTF-8. "
+            "Save the file as UTF-8."
+        ) from None
 
 
 def chapters(root: Path = ROOT) -> list[Path]:
-    """Every executed page, in the order of their names."""
-    return [path for path in sorted((root / "book").glob("*.md")) if is_chapter(read_text(path))]
+    """Every executed page, in the order of their names.
+
+    Raises:
+        Unreadable: if a page cannot be read, or has code cells and a header that does not make it a chapter.
+    """
+    found = []
+    for path in sorted((root / "book").glob("*.md")):
+        text = read_text(path)
+        try:
+            executed = is_chapter(text)
+        except Unreadable as error:
+            raise Unreadable(f"book/{path.name}: {error}") from None
+        if executed:
+            found.append(path)
+        elif re.search(r"^`{3,}\{code-cell\}", text, re.MULTILINE):
+            raise Unreadable(
+                f"book/{path.name}: it has code cells, and its header does not say that it is a MyST notebook "
+                "(jupytext: text_representation: format_name: myst)."
+            )
+    return found
 
 
 def notebook_of(chapter: Path) -> Path:
@@ -77,18 +110,20 @@ def read_chapter(chapter: Path) -> NotebookNode:
         Unreadable: if a cell's options are not YAML; the message says where.
     """
     try:
-        return jupytext.reads(read_text(chapter), fmt="md:myst")
+        return deepcopy(_parsed(read_text(chapter)))
     except MystMetadataParsingError as error:
         raise Unreadable(f"book/{chapter.name}: {error}") from None
 
 
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> NotebookNode:
+    # A page's numbers depend on what stands in others: the same chapter is asked for again and again.
+    return jupytext.reads(text, fmt="md:myst")
+
+
 def read_notebook(path: Path) -> NotebookNode:
     """A stored notebook."""
-    return nbformat.reads(read_text(path), as_version=4)
-
-
-def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return notebooks.read(path)
 
 
 def markdown_cells(notebook: NotebookNode) -> list[NotebookNode]:

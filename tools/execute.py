@@ -1,9 +1,10 @@
 """Run the chapters: ``book/x.md`` is executed and stored as ``notebooks/x.ipynb``.
 
 By default only what is stale is run: a notebook records a hash of its chapter's code, of the stored benchmark runs that
-it reads, of `helpers/` and of the pinned requirements. A change of prose needs no execution; the notebook's text is
-written again beside its outputs.
-The same chapter gives the same bytes every time.
+it reads, of `helpers/` and of the libraries that it ran with, and a hash of what came out. A change of prose needs no
+execution; the notebook's text is written again beside its outputs. A notebook that a person has changed is moved aside
+before a new one takes its place, and what is not the pipeline's own is left alone.
+The same chapter gives the same bytes every time, whatever the settings of whoever runs it.
 
     python -m tools.execute            what is stale
     python -m tools.execute --all      everything
@@ -13,39 +14,50 @@ The same chapter gives the same bytes every time.
 from __future__ import annotations
 
 import argparse
+import asyncio
+import atexit
+import concurrent.futures
+import contextlib
 import hashlib
 import json
 import os
 import re
+import signal
+import subprocess
 import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import nbformat
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
 from tools import chapters as book
-from tools.chapters import Unreadable
+from tools import command, notebooks
+from tools.command import Failed
+from tools.notebooks import Unreadable
 from tools.reading import figures, number, readable
 
 STORED_RUN = re.compile(r"benchmarks/runs/\w+\.json")
 CELL_TIMEOUT = 120  # seconds
 TIMINGS = book.ROOT / "_build" / "execution-seconds.json"  # only to start the longest first; never in a notebook
 
+# Settings of the reader's that would change what a chapter prints or draws, or how Python reads it (PYTHONOPTIMIZE would
+# drop every assert). What decides the arithmetic's speed alone (threads, instruction set) stays.
+NOT_INHERITED = re.compile(r"PYTHON(?!HASHSEED)|IPYTHON|JUPYTER|MPL|MATPLOTLIB|COLUMNS$|LINES$|NO_COLOR$|FORCE_COLOR$")
 
-class Failed(Exception):
-    """A chapter could not become a notebook; the message says which and why."""
+
+# ------------------------------------------------------------------------------------- what a stored notebook is made of
 
 
 def recipe(chapter: Path) -> str:
-    """A hash of everything that decides the outputs: the chapter's code, its stored runs, the helpers, the pins."""
+    """A hash of everything that decides the outputs: the chapter's code, its stored runs, the helpers, the libraries."""
     root = chapter.parent.parent
     digest = hashlib.sha256()
     cells = book.code_cells(book.read_chapter(chapter))
@@ -65,10 +77,10 @@ def render(chapter: Path, outputs: list[list[NotebookNode]], executed_from: str)
         Unreadable: if the chapter refers to something that does not exist.
     """
     source = book.read_chapter(chapter)
-    for count, (cell, cell_outputs) in enumerate(zip(book.code_cells(source), outputs, strict=True), start=1):
-        cell.outputs, cell.execution_count = cell_outputs, count
+    for cell, cell_outputs in zip(book.code_cells(source), outputs, strict=True):
+        cell.outputs = cell_outputs
     values = book.glued(source)
-    cells, seen, drawn = [], {}, 0
+    cells, drawn = [], 0
     for cell in source.cells:
         if cell.cell_type == "markdown":
             cell = new_markdown_cell(readable(cell.source, chapter, values))
@@ -78,100 +90,150 @@ def render(chapter: Path, outputs: list[list[NotebookNode]], executed_from: str)
             caption = readable(figure.get("caption", "").strip(), chapter, values)
             cells.append(new_markdown_cell(f"**Figure {number(chapter, drawn, figures)}.** {caption}"))
             drawn += 1
-    for cell in cells:
-        # An id made of the content, so that the same chapter gives the same bytes.
-        name = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
-        seen[name] = seen.get(name, 0) + 1
-        cell.id = name if seen[name] == 1 else f"{name}-{seen[name]}"
-    notebook = nbformat.v4.new_notebook(
-        cells=cells,
-        metadata={
-            "book": {"chapter": f"book/{chapter.name}", "executed_from": executed_from},
-            "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
-        },
-    )
-    # The minor version from which cells have ids; a fixed one, whatever the installed nbformat prefers.
-    notebook.nbformat, notebook.nbformat_minor = 4, 5
-    nbformat.validate(notebook)
-    return nbformat.writes(notebook).rstrip("\n") + "\n"
+    return notebooks.sealed(cells, f"book/{chapter.name}", executed_from)
 
 
-def stored(chapter: Path) -> tuple[str, list[list[NotebookNode]], str] | None:
-    """The stored notebook's text, outputs and recipe hash, or None if there is none (or no readable one)."""
-    path = book.notebook_of(chapter)
-    try:
-        text = book.read_text(path)
-        notebook = nbformat.reads(text, as_version=4)
-        return text, [cell.outputs for cell in book.code_cells(notebook)], notebook.metadata.book.executed_from
-    except (OSError, ValueError, AttributeError, nbformat.ValidationError):
-        return None
+@dataclass(frozen=True)
+class State:
+    """How a stored notebook stands to its chapter.
+
+    Args:
+        why: why it is not its chapter's; None if it is.
+        outputs: what its code printed, where that can be shown again; None if the chapter has to run.
+        theirs: what in it is not the pipeline's work, so that it is moved aside before anything takes its place.
+    """
+
+    why: str | None
+    outputs: list[list[NotebookNode]] | None = None
+    theirs: list[str] = field(default_factory=list)
 
 
-def stale(chapter: Path) -> str | None:
-    """Why the stored notebook is not its chapter's, or None when it is.
+def state(chapter: Path) -> State:
+    """How the stored notebook stands to its chapter.
 
     Raises:
         Unreadable: if the chapter cannot be read, or refers to something that does not exist.
     """
-    found = stored(chapter)
-    if found is None:
-        return "not executed yet"
-    text, outputs, executed_from = found
-    if executed_from != recipe(chapter):
-        return "its code, a stored run, helpers/ or requirements.txt changed"
-    return None if render(chapter, outputs, executed_from) == text else "its text changed"
+    path = book.notebook_of(chapter)
+    executed_from = recipe(chapter)
+    if not path.exists():
+        return State("not executed yet")
+    theirs = changed_by_hand(path)
+    try:
+        notebook = notebooks.read(path)
+    except Unreadable as error:
+        return State(str(error), theirs=theirs)
+    sealed = notebook.metadata.get("book", {})
+    # Edited text is put right without execution, as long as the outputs are what this very code printed.
+    printed = sealed.get("executed_from") == executed_from and sealed.get("outputs") == notebooks.outputs_hash(notebook)
+    outputs = [cell.outputs for cell in book.code_cells(notebook)] if printed else None
+    if theirs:
+        return State(f"it was changed by hand ({'; '.join(theirs)})", outputs, theirs)
+    if outputs is None:
+        return State("its code, a stored run, helpers/ or the pinned libraries changed")
+    if render(chapter, outputs, executed_from) != book.read_text(path):
+        return State("its text changed", outputs)
+    return State(None, outputs)
 
 
-def run(chapter: Path) -> str:
+def changed_by_hand(path: Path) -> list[str]:
+    """What in a stored notebook is not the pipeline's work; nothing where there is no file."""
+    try:
+        return notebooks.changes(path, notebooks.read(path))
+    except FileNotFoundError:
+        return []
+    except Unreadable as error:
+        return [str(error)]
+
+
+def stale(chapter: Path) -> str | None:
+    """Why the stored notebook is not its chapter's, or None when it is."""
+    return state(chapter).why
+
+
+# ------------------------------------------------------------------------------------------------------------ running
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment for a kernel: this one, without the settings that would change what a chapter prints."""
+    kept = {name: value for name, value in os.environ.items() if not NOT_INHERITED.match(name)}
+    ours = book.ROOT / "_build"
+    return kept | {
+        "PYTHONHASHSEED": "0",
+        "PYTHONNOUSERSITE": "1",
+        "IPYTHONDIR": str(ours / "ipython"),  # no profile of anyone's
+        "MATPLOTLIBRC": str(book.ROOT / "tools" / "matplotlibrc"),
+    }
+
+
+class Kernel(AsyncKernelManager):
+    """A kernel in this very Python, whatever kernel calls itself python3 on this machine."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        # The kernel's start-up remarks are not for the author; a file beside the notebook is not a module it imports.
+        options = ["--log-level=ERROR", "--IPKernelApp.ignore_cwd=True"]
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", *options]
+        return KernelSpec(argv=argv, display_name="Python 3 (ipykernel)", language="python")
+
+
+def check_helpers() -> None:
+    """See that the chapters will import this repository's helpers.
+
+    Raises:
+        Failed: if they would import others, or none.
+    """
+    code = "import importlib.util as u; spec = u.find_spec('helpers'); print(spec and spec.origin)"
+    found = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        env=clean_environment(), capture_output=True, text=True, encoding="utf-8", check=False,
+    )  # fmt: skip
+    origin = found.stdout.strip()
+    if not origin or Path(origin).parent != book.ROOT / "helpers":
+        raise Failed(
+            f"The chapters would import helpers from {origin or 'nowhere'}, not from {book.ROOT / 'helpers'}. "
+            f"Install this repository: {sys.executable} -m pip install --no-deps -e ."
+        )
+
+
+async def run(chapter: Path, running: list[NotebookClient] | None = None) -> str:
     """Execute a chapter and return the text of its notebook.
+
+    Args:
+        running: where the clients that are at work are listed, so that somebody else can end them.
 
     Raises:
         Failed: with the cell and its error.
     """
     executed_from = recipe(chapter)
     notebook = book.read_chapter(chapter)
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     folder = book.notebook_of(chapter).parent
     folder.mkdir(exist_ok=True)
     client = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT,
         record_timing=False,
-        extra_arguments=["--log-level=ERROR"],  # the kernel's start-up remarks are not for the author
+        kernel_manager_class=Kernel,
         resources={"metadata": {"path": str(folder)}},
     )
+    running = [] if running is None else running
+    running.append(client)
     try:
-        client.execute(env={**os.environ, "PYTHONHASHSEED": "0"})
+        await client.async_execute(env=clean_environment())
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         raise Failed(_explain(chapter, notebook, error)) from None
-    outputs = [[book.rounded(output) for output in cell.outputs] for cell in book.code_cells(notebook)]
-    for output in (output for cell_outputs in outputs for output in cell_outputs):
-        output.pop("transient", None)
-        if output.output_type == "stream":
-            output.text = output.text.replace("\r\n", "\n")
+    except (RuntimeError, FileNotFoundError) as error:  # jupyter_client's word for a kernel that does not come up
+        raise Failed(
+            f"book/{chapter.name}: the kernel did not start ({error}). Is ipykernel installed? `make env`"
+        ) from None
+    finally:
+        running.remove(client)
+        atexit.unregister(client._cleanup_kernel)  # nbclient leaves it there when a kernel does not come up
     try:
-        return render(chapter, _merge_streams(outputs), executed_from)
+        outputs = [[book.rounded(output) for output in cell.outputs] for cell in book.code_cells(notebook)]
+        return render(chapter, outputs, executed_from)
     except Unreadable as error:
         raise Failed(str(error)) from None
-
-
-def _merge_streams(outputs: list[list[NotebookNode]]) -> list[list[NotebookNode]]:
-    """Join neighbouring pieces of one stream: where the kernel happened to flush is not part of the result.
-
-    A glued number between two pieces is not shown where it stands, so it does not part them either.
-    """
-    merged = []
-    for cell_outputs in outputs:
-        kept: list[NotebookNode] = []
-        for output in cell_outputs:
-            last = next((one for one in reversed(kept) if "scrapbook" not in one.get("metadata", {})), None)
-            if last is not None and output.output_type == last.output_type == "stream" and output.name == last.name:
-                last.text += output.text
-            else:
-                kept.append(output)
-        merged.append(kept)
-    return merged
 
 
 def _explain(chapter: Path, notebook: NotebookNode, error: Exception) -> str:
@@ -199,54 +261,129 @@ def timings() -> dict[str, float]:
         return {}
 
 
-def _longest_first(chapters: Iterable[Path], seconds: dict[str, float]) -> list[Path]:
-    # A chapter never timed goes first: it may be the longest.
-    return sorted(chapters, key=lambda path: -seconds.get(path.stem, float("inf")))
+class Execution:
+    """Chapters executed side by side; each notebook is written as soon as it is there.
+
+    A chapter that fails leaves its old notebook as it was. The kernels are awaited in a thread of their own, so that
+    Ctrl-C reaches this one: the first ends all kernels and keeps what is finished, the second does not even wait.
+    """
+
+    def __init__(self, chapters: list[Path], jobs: int) -> None:
+        self.failures: list[str] = []
+        self._seconds = timings()
+        # A chapter never timed goes first: it may be the longest.
+        self._chapters = sorted(chapters, key=lambda path: -self._seconds.get(path.stem, float("inf")))
+        self._jobs, self._done = jobs, 0
+        self._running: list[NotebookClient] = []
+        self._ended, self._interrupted = threading.Event(), False
+
+    def __call__(self) -> list[str]:
+        """Execute, and return what failed.
+
+        Raises:
+            KeyboardInterrupt: after Ctrl-C, when everything has been ended.
+        """
+        loop = asyncio.new_event_loop()
+        threading.Thread(target=loop.run_forever, daemon=True).start()
+        work = asyncio.run_coroutine_threadsafe(self._all(), loop)
+        try:
+            while not self._ended.wait(0.2):  # a wait without end could not be interrupted on Windows
+                pass
+            work.result()
+        except KeyboardInterrupt:
+            self._stop(work)
+            raise
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            with contextlib.suppress(OSError):  # a convenience
+                TIMINGS.parent.mkdir(exist_ok=True)
+                TIMINGS.write_text(json.dumps(self._seconds, indent=1, sort_keys=True), encoding="utf-8")
+        return self.failures
+
+    def _stop(self, work: concurrent.futures.Future[None]) -> None:
+        self._interrupted = True
+        left = len(self._chapters) - self._done
+        print(f"\nInterrupted; {left} of {len(self._chapters)} chapters are left. The same command goes on with them.")
+        clients = list(self._running)
+        try:
+            for client in clients:
+                client.shutdown_kernel = "immediate"
+            work.cancel()
+            self._ended.wait(10)
+        except KeyboardInterrupt:
+            pass
+        for client in clients:
+            _kill(client)
+
+    async def _all(self) -> None:
+        free = asyncio.Semaphore(self._jobs)
+        try:
+            await asyncio.gather(*(self._one(chapter, free) for chapter in self._chapters))
+        finally:
+            self._ended.set()
+
+    async def _one(self, chapter: Path, free: asyncio.Semaphore) -> None:
+        async with free:
+            start = time.perf_counter()
+            try:
+                text = await run(chapter, self._running)
+                path = book.notebook_of(chapter)
+                kept = notebooks.write(path, text, keep=bool(changed_by_hand(path)))
+            except (Failed, OSError) as failure:
+                if self._interrupted:
+                    return
+                self.failures.append(command.explained(failure) if isinstance(failure, OSError) else str(failure))
+                self._say(f"FAILED {chapter.stem}")
+                return
+            took = time.perf_counter() - start
+            self._seconds[chapter.stem] = round(took, 2)
+            self._say(f"{chapter.stem}: {took:.1f} s")
+            _say_kept(chapter, kept)
+
+    def _say(self, words: str) -> None:
+        self._done += 1
+        print(f"[{self._done}/{len(self._chapters)}] {words}", flush=True)
+
+
+def _kill(client: NotebookClient) -> None:
+    """End a kernel and all that it started, now."""
+    provisioner = getattr(client.km, "provisioner", None)
+    pid = getattr(provisioner, "pid", None)
+    with contextlib.suppress(OSError, TypeError):
+        if hasattr(os, "killpg"):
+            os.killpg(provisioner.pgid or pid, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGTERM)
 
 
 def execute(chapters: list[Path], jobs: int) -> list[str]:
-    """Execute these chapters in parallel, write their notebooks, and return what failed.
-
-    A chapter that fails leaves its old notebook as it was.
-    """
-    seconds, failures, lock = timings(), [], threading.Lock()
-
-    def one(chapter: Path) -> tuple[Path, float, str]:
-        start = time.perf_counter()
-        text = run(chapter)
-        return chapter, time.perf_counter() - start, text
-
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
-        futures = {pool.submit(one, chapter): chapter for chapter in _longest_first(chapters, seconds)}
-        for done, future in enumerate(as_completed(futures), start=1):
-            counter = f"[{done}/{len(chapters)}]"
-            try:
-                chapter, took, text = future.result()
-            except Failed as failure:
-                failures.append(str(failure))
-                print(f"{counter} FAILED {futures[future].stem}", flush=True)
-                continue
-            with lock:
-                write(book.notebook_of(chapter), text)
-                seconds[chapter.stem] = round(took, 2)
-            print(f"{counter} {chapter.stem}: {took:.1f} s", flush=True)
-    TIMINGS.parent.mkdir(exist_ok=True)
-    TIMINGS.write_text(json.dumps(seconds, indent=1, sort_keys=True), encoding="utf-8")
-    return failures
+    """Execute these chapters in parallel, write their notebooks, and return what failed."""
+    check_helpers()
+    return Execution(chapters, jobs)()
 
 
-def write(path: Path, text: str) -> None:
-    """Write the whole file or nothing of it."""
-    path.parent.mkdir(exist_ok=True)
-    draft = path.with_suffix(".tmp")
-    draft.write_text(text, encoding="utf-8", newline="\n")
-    draft.replace(path)
+# --------------------------------------------------------------------------------------------------------- the command
+
+
+def strangers(root: Path = book.ROOT) -> list[Path]:
+    """Notebooks in notebooks/ that no chapter stands behind."""
+    expected = {book.notebook_of(chapter) for chapter in book.chapters(root)}
+    return [path for path in sorted((root / "notebooks").glob("*.ipynb")) if path not in expected]
 
 
 def orphans(root: Path = book.ROOT) -> list[Path]:
-    """Notebooks that no chapter stands behind."""
-    expected = {book.notebook_of(chapter) for chapter in book.chapters(root)}
-    return [path for path in sorted((root / "notebooks").glob("*.ipynb")) if path not in expected]
+    """Those among the strangers that the pipeline made, as their seal shows, and whose chapter is gone."""
+    found = []
+    for path in strangers(root):
+        with contextlib.suppress(Unreadable, OSError):
+            if not (root / "book" / f"{path.stem}.md").exists() and not notebooks.changes(path, notebooks.read(path)):
+                found.append(path)
+    return found
+
+
+def _say_kept(chapter: Path, kept: Path | None) -> None:
+    if kept:
+        print(f"notebooks/{book.notebook_of(chapter).name} had been changed by hand: it is kept as notebooks/{kept.name}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -257,55 +394,64 @@ def main(arguments: list[str] | None = None) -> int:
     mode.add_argument("--check", action="store_true", help="execute nothing; fail if a notebook is stale")
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 4), help="how many at a time")
     options = parser.parse_args(arguments)
-
-    try:
-        return _main(options)
-    except Unreadable as error:
-        print(error, file=sys.stderr)
-        return 1
-
-
-def _main(options: argparse.Namespace) -> int:
     chosen = [
         path
         for path in book.chapters()
         if not options.names or any(path.stem.startswith(name) for name in options.names)
     ]
     if not chosen:
-        print(f"no chapter is called {', '.join(options.names)}" if options.names else "book/ has no chapters")
-        return 1
-
-    reasons = {chapter: stale(chapter) for chapter in chosen}
+        raise Failed(f"no chapter is called {', '.join(options.names)}" if options.names else "book/ has no chapters")
     if options.check:
-        for path in orphans():
-            print(f"notebooks/{path.name}: no chapter stands behind it")
-        for chapter, reason in reasons.items():
-            if reason:
-                print(f"notebooks/{book.notebook_of(chapter).name} is stale: {reason}")
-        if any(reasons.values()) or orphans():
-            print("Run `make execute`.")
-            return 1
-        return 0
+        return _check(chosen)
+    with command.alone():
+        return _bring_up_to_date(chosen, everything=options.all, jobs=max(1, options.jobs))
 
-    todo = []
-    for chapter, reason in reasons.items():
-        found = stored(chapter)
-        if options.all or found is None or found[2] != recipe(chapter):
+
+def _check(chosen: list[Path]) -> int:
+    gone = orphans()
+    for path in gone:
+        print(f"notebooks/{path.name}: its chapter is gone")
+    reasons = {chapter: why for chapter in chosen if (why := stale(chapter))}
+    for chapter, why in reasons.items():
+        print(f"notebooks/{book.notebook_of(chapter).name} is stale: {why}")
+    if not (reasons or gone):
+        return 0
+    print("Run `make execute`.")
+    return 1
+
+
+def _bring_up_to_date(chosen: list[Path], *, everything: bool, jobs: int) -> int:
+    todo, failures = [], []
+    for chapter in chosen:
+        if everything:
             todo.append(chapter)
-        elif reason:
-            write(book.notebook_of(chapter), render(chapter, found[1], found[2]))
-            print(f"{chapter.stem}: only its text changed")
+            continue
+        try:
+            found = state(chapter)
+            if found.outputs is None:
+                todo.append(chapter)
+                if found.theirs:
+                    print(f"{chapter.stem}: {found.why}; it is executed again")
+            elif found.why:
+                text = render(chapter, found.outputs, recipe(chapter))
+                kept = notebooks.write(book.notebook_of(chapter), text, keep=bool(found.theirs))
+                print(f"{chapter.stem}: {found.why}; no code has to run")
+                _say_kept(chapter, kept)
+        except Unreadable as error:
+            failures.append(str(error))
     for path in orphans():
         path.unlink()
         print(f"notebooks/{path.name}: removed, its chapter is gone")
-    if not todo:
+    others = [path.name for path in strangers()]
+    if others:
+        print(f"Left alone in notebooks/, as no chapter stands behind them: {', '.join(others)}")
+    failures += execute(todo, jobs) if todo else []
+    if not (todo or failures):
         print("Every notebook is up to date.")
-        return 0
-    failures = execute(todo, max(1, options.jobs))
     for failure in failures:
         print(f"\n{'-' * 78}\n{failure}", file=sys.stderr)
     return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.run(main))

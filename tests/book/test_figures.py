@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import nbformat
 import pytest
 
 from tools import chapters as book
@@ -37,8 +38,8 @@ def test_every_figure_has_alt_text_and_caption(chapter):
 
 
 def drawn(metadata, times=1):
-    picture = book.nbformat.v4.new_output("display_data", data={"image/png": "AAAA"})
-    return book.nbformat.v4.new_code_cell(metadata=metadata, outputs=[picture] * times)
+    picture = nbformat.v4.new_output("display_data", data={"image/png": "AAAA"})
+    return nbformat.v4.new_code_cell(metadata=metadata, outputs=[picture] * times)
 
 
 GOOD = {
@@ -49,7 +50,7 @@ GOOD = {
 
 def test_a_good_figure_has_no_faults():
     assert not faults(drawn({"mystnb": GOOD}))
-    assert not faults(book.nbformat.v4.new_code_cell())
+    assert not faults(nbformat.v4.new_code_cell())
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 
+import nbformat
 import pytest
 
 from tools import chapters as book
@@ -109,12 +110,12 @@ def test_other_numbers_are_left_alone(prose):
 
 
 def test_what_the_cells_printed_is_read():
-    notebook = book.nbformat.v4.new_notebook(
+    notebook = nbformat.v4.new_notebook(
         cells=[
-            book.nbformat.v4.new_code_cell(
+            nbformat.v4.new_code_cell(
                 outputs=[
-                    book.nbformat.v4.new_output("stream", name="stdout", text="r = 0.998, slope −1.21, 1.4e-05\n"),
-                    book.nbformat.v4.new_output("execute_result", data={"text/plain": "tensor(0.6425)"}),
+                    nbformat.v4.new_output("stream", name="stdout", text="r = 0.998, slope −1.21, 1.4e-05\n"),
+                    nbformat.v4.new_output("execute_result", data={"text/plain": "tensor(0.6425)"}),
                 ]
             )
         ]
