@@ -1,82 +1,66 @@
-"""Preview the book on this computer. A saved edit runs what is stale, renders, and the open page reloads itself."""
+"""Preview the book on this computer: a saved edit runs what is stale, renders its page, and the open page reloads.
+
+    python -m tools.serve [PORT]
+"""
 
 from __future__ import annotations
 
-import functools
-import http.server
+import importlib.util
 import sys
-import threading
 import time
 from pathlib import Path
 
-from tools import build, execute
+from livereload import Server
+from sphinx.application import Sphinx
+
+from tools import build, command, execute
 from tools import chapters as book
+from tools.command import Failed
 
-WATCHED = ("book", "helpers", "tests/mistakes.toml", "_config.yml", "_toc.yml", "requirements.txt")
-RELOAD = b"""<script>
-let seen; setInterval(async () => { const now = await (await fetch("/__version")).text();
-if (seen !== undefined && seen !== now) location.reload(); seen = now; }, 1000);
-</script></body>"""
-version = 0
+# What only a new process takes up: the program itself.
+OF_THE_PROGRAM = ("tools", "book/_ext")
 
 
-class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves the site; a page gets a few lines that reload it after a build."""
+class Preview:
+    """One Sphinx for all builds: a page is rendered again in a second, where a new start would take ten."""
 
-    def do_GET(self) -> None:
-        path = Path(self.translate_path(self.path))
-        if self.path == "/__version":
-            self._send(str(version).encode(), "text/plain")
-        elif path.suffix == ".html" and path.is_file():
-            self._send(path.read_bytes().replace(b"</body>", RELOAD), "text/html; charset=utf-8")
-        else:
-            super().do_GET()
+    def __init__(self, app: Sphinx) -> None:
+        self._app = app
+        self._whole = False  # whether the site has been built as a whole
+        self._seen = self._state()
 
-    def _send(self, body: bytes, kind: str) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        self.end_headers()
-        self.wfile.write(body)
+    @staticmethod
+    def _state() -> dict[Path, tuple[int, int]]:
+        """Every watched file, when it last changed, and its size."""
+        files: list[Path] = []
+        for name in ("book", "helpers", "benchmarks/runs", "tests/mistakes.toml", "_config.yml", "_toc.yml"):
+            path = book.ROOT / name
+            files += [path] if path.is_file() else path.rglob("*")
+        return {
+            path: (path.stat().st_mtime_ns, path.stat().st_size)
+            for path in files
+            if path.is_file() and "__pycache__" not in path.parts
+        }
 
-    def log_message(self, *arguments: object) -> None:
-        """Quiet."""
+    def changed(self) -> list[Path]:
+        """The files that changed, came or went since this was last asked."""
+        before, self._seen = self._seen, self._state()
+        return [path for path in before.keys() | self._seen.keys() if before.get(path) != self._seen.get(path)]
 
+    def update(self) -> None:
+        """Run and render what the edits ask for. A mistake of the author's is said, and the preview goes on."""
+        command.run(lambda: self._update(self.changed()))
 
-def state() -> dict[Path, float]:
-    """When each watched file last changed."""
-    files: list[Path] = []
-    for name in WATCHED:
-        path = book.ROOT / name
-        files += [path] if path.is_file() else path.rglob("*")
-    return {path: path.stat().st_mtime for path in files if path.is_file() and "__pycache__" not in path.parts}
-
-
-def make() -> None:
-    global version
-    if execute.main([]) == 0 and build.main() == 0:
-        version += 1
-
-
-def main() -> int:
-    port = int(sys.argv[1]) if len(sys.argv) > 1 else 8000
-    before = state()
-    make()
-    handler = functools.partial(Handler, directory=str(build.SITE))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    print(f"http://localhost:{port}/book/intro.html  (Ctrl-C ends it)", flush=True)
-    try:
-        while True:
-            time.sleep(0.7)
-            now = state()
-            if now != before:
-                before = now
-                make()
-    except KeyboardInterrupt:
+    def _update(self, edited: list[Path]) -> int:
+        start = time.perf_counter()
+        pages = [path for path in edited if path.parent == book.BOOK and path.suffix == ".md" and path.exists()]
+        if any(path.name in ("_config.yml", "_toc.yml") for path in edited):
+            raise Failed("The book's configuration changed: end the preview (Ctrl-C) and start it again.")
+        few = self._whole and pages and len(pages) == len(edited)
+        if execute.main([page.stem for page in pages if book.is_chapter(book.read_text(page))] if few else []):
+            return 1
+        with command.alone():
+            good = build.render(self._app, pages if few else None)
+        self._whole = self._whole or good
+        print(f"{', '.join(page.stem for page in pages) if few else 'The book'}: {time.perf_counter() - start:.1f} s")
         return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

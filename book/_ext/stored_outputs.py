@@ -1,7 +1,7 @@
 """Sphinx extension: the pages show the outputs that stand in `notebooks/`, and the build never executes anything.
 
-myst-nb looks up a chapter's outputs in a cache. This extension fills the cache from the stored notebooks before the
-first page is read. A notebook that is missing or stale stops the build: nothing old is ever shown silently.
+myst-nb looks up a chapter's outputs in a cache. This extension puts a chapter's stored outputs there before its page is
+read. A notebook that is missing or stale stops the build: nothing old is ever shown silently.
 """
 
 from __future__ import annotations
@@ -24,17 +24,29 @@ from tools import chapters as book  # noqa: E402
 from tools.execute import stale  # noqa: E402
 
 
-def fill_cache(app: Sphinx) -> None:
-    """Give myst-nb the stored outputs of every chapter."""
-    reasons = {chapter: stale(chapter) for chapter in book.chapters()}
+def empty_cache(app: Sphinx) -> None:
+    """Nothing of an earlier build is left to be looked up."""
+    shutil.rmtree(_cache_folder(app), ignore_errors=True)
+
+
+def _cache_folder(app: Sphinx) -> Path:
+    return Path(app.config.nb_execution_cache_path or Path(app.outdir).parent / ".jupyter_cache")
+
+
+def fill_cache(app: Sphinx, env: Any, docnames: list[str]) -> None:
+    """Give myst-nb the stored outputs of the chapters that are about to be read, if all of them are their chapters'."""
+    try:
+        reasons = {chapter: stale(chapter) for chapter in book.chapters()}
+    except book.Unreadable as error:
+        raise ExtensionError(str(error)) from None
     lines = [f"  notebooks/{book.notebook_of(chapter).name}: {why}" for chapter, why in reasons.items() if why]
     if lines:
         raise ExtensionError("these notebooks are not their chapters':\n" + "\n".join(lines) + "\nRun `make execute`.")
 
-    folder = Path(app.config.nb_execution_cache_path or Path(app.outdir).parent / ".jupyter_cache")
-    shutil.rmtree(folder, ignore_errors=True)
-    cache = get_cache(folder)
+    cache = get_cache(_cache_folder(app))
     for chapter in reasons:
+        if f"book/{chapter.stem}" not in docnames:
+            continue
         # Read as myst-nb will read it, so that the cache knows it again; the outputs come from the stored notebook.
         notebook = read_myst_markdown_notebook(book.read_text(chapter), app.env.myst_config)
         stored = book.read_notebook(book.notebook_of(chapter))
@@ -59,8 +71,8 @@ def nothing_executed(app: Sphinx, env: Any) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    # After myst-parser, which reads its configuration at the same event.
-    app.connect("builder-inited", fill_cache, priority=900)
+    app.connect("builder-inited", empty_cache)
+    app.connect("env-before-read-docs", fill_cache)
     app.connect("source-read", depend_on_notebook)
     app.connect("env-updated", nothing_executed)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
