@@ -47,7 +47,7 @@ def read_run(file: Path) -> dict[str, Any]:
 
 
 def glue(name: str, value: float | int | str) -> None:
-    """Give the text of a page a number: ``{glue:text}`name:.2f` `` writes it there.
+    """Give the text of a page a number: ``{glue:text}`name:.2f``` writes it there.
 
     The notebook stores it beside the cell's outputs, as `myst-nb <https://myst-nb.readthedocs.io>`_ reads it, and does
     not show it. Of a float six significant digits are stored. They are more than any text shows, and the last of all
