@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
 
 from benchmarks import build, influences, retraining
-from benchmarks.measure import machine
+from benchmarks.measure import machine, write_json
 
 
 def main() -> None:
@@ -31,7 +30,7 @@ def main() -> None:
         print(tables[-1], "\n")
     if options.json:
         report = {"machine": machine(), "tables": [table.as_dict() for table in tables]}
-        options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(options.json, report)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import torch
 from distributed import Client, LocalCluster
 from torch import Tensor
 
-from benchmarks.measure import write_run
+from benchmarks.measure import RUNS, write_run
 from helpers import (
     CROSS_ENTROPY,
     HessianOperator,
@@ -35,7 +35,7 @@ from helpers import (
     ring,
 )
 
-RUN = Path(__file__).parent / "runs" / "cluster.json"
+RUN = RUNS / "cluster.json"
 WORKERS = (1, 2, 4)
 GTOL = 1e-7
 

@@ -40,7 +40,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.measure import Peak, machine, resident, rounded, write_run
+from benchmarks.measure import RUNS, Peak, machine, resident, rounded, write_run
 from helpers import (
     CROSS_ENTROPY,
     Data,
@@ -55,7 +55,7 @@ from helpers import (
     refined,
 )
 
-STORED = Path(__file__).parent / "runs" / "libraries.json"
+STORED = RUNS / "libraries.json"
 SECONDS = 180  # of the processor's time: how long one contender may take
 GIB = 8  # how much memory it may ask for
 QUICK = 3.0  # seconds: what is faster runs three times, and the median counts

@@ -18,6 +18,10 @@ from typing import Any
 
 import torch
 
+from helpers.files import write_whole
+
+RUNS = Path(__file__).parent / "runs"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -108,10 +112,17 @@ def rounded(x: float, digits: int = 3) -> float | None:
 
 
 def write_run(file: Path, command: str, content: Mapping[str, Any]) -> None:
-    """Store a run as JSON: the day, the command that repeats it, what it was measured on, and its content."""
-    run = {"date": date.today().isoformat(), "command": command, "machine": machine(), **content}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Store a run: the day, the command that repeats it, what it was measured on, and its content."""
+    write_json(file, {"date": date.today().isoformat(), "command": command, "machine": machine(), **content})
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write the whole file or nothing of it. If that fails, the numbers are printed: it took long to get them."""
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    try:
+        write_whole(file, text.encode())
+    except OSError as error:
+        sys.exit(f"{text}\n{file} cannot be written: {error}. What should stand in it stands above.")
 
 
 def machine() -> dict[str, str | int]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from benchmarks import measure
-from benchmarks.measure import write_run
+from benchmarks.measure import RUNS, write_run
 from helpers import (
     CROSS_ENTROPY,
     Data,
@@ -36,7 +36,7 @@ from helpers import (
     mlp,
 )
 
-STORED = Path(__file__).parent / "runs" / "mislabelled.json"
+STORED = RUNS / "mislabelled.json"
 CARELESS, SYSTEMATIC = 90, 50
 REFERENCE = 100  # so many test images are known to be labelled right; the others measure what was gained
 BUDGETS = (70, 140, 280)  # so many training images are looked at

@@ -7,7 +7,6 @@ parameters.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import pickle
@@ -26,7 +25,7 @@ from scipy.sparse.linalg import LinearOperator, cg
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.measure import Peak, rounded, write_run
+from benchmarks.measure import RUNS, Peak, rounded, write_run
 from helpers import (
     CROSS_ENTROPY,
     Data,
@@ -52,8 +51,9 @@ from helpers import (
     predicted_change,
 )
 from helpers.optimum import Certificates
+from helpers.page import NotStored, read_run
 
-STORED = Path(__file__).parent / "runs" / "scale.json"
+STORED = RUNS / "scale.json"
 GTOL = 1e-7  # of the retrainings
 RTOL = 1e-6  # of the conjugate gradients
 DAMPING = 0.01  # of the network with a million parameters
@@ -68,10 +68,14 @@ def main() -> None:
     parser.add_argument("--only", choices=("retraining", "million"), help="the other part is kept as it is stored")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    try:
+        # Only if it is needed: a damaged file is made anew by a full run.
+        stored = read_run(options.json) if options.only and options.json.exists() else {}
+    except NotStored as error:
+        parser.error(str(error))
     content: dict[str, Any] = {
         "versions": {name: metadata.version(name) for name in ("torch", "curvlinops-for-pytorch", "scipy")}
     }
-    stored = json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else {}
     for name, part in (("retraining", retraining), ("million", million)):
         content[name] = part() if options.only in (None, name) else stored.get(name)
     write_run(options.json, "python -m benchmarks.scale", content)

@@ -5,8 +5,8 @@ Read the modules in the order of the book::
     data -> models -> risk -> optimum -> curvature -> solvers -> influence -> retraining -> audit -> cluster
 
 ``checks`` holds an equation against numbers, ``figures`` draws. Every function is pure: tensors in, tensors out.
-The one exception is `setup`, which a notebook calls to fix the number format, the threads and the figure style of its
-own session; importing ``helpers`` changes nothing.
+The exceptions are `setup`, which a notebook calls to fix the number format, the threads and the figure style of its
+own session, and what ``page`` and ``files`` store; importing ``helpers`` changes nothing.
 """
 
 from helpers.audit import Audit, audit, damping_sensitivity, leverage
@@ -34,6 +34,7 @@ from helpers.optimum import (
     minimise,
     minimise_many,
 )
+from helpers.page import NotStored, glue, stored_run
 from helpers.retraining import actual_change, leave_group_out, leave_one_out, leave_out_weights
 from helpers.risk import CROSS_ENTROPY, LOGISTIC, SQUARED_ERROR, Loss, Risk
 from helpers.session import setup
@@ -57,6 +58,7 @@ __all__ = [
     "NotPositiveDefinite",
     "NotSolved",
     "NotStationary",
+    "NotStored",
     "Risk",
     "Solution",
     "actual_change",
@@ -75,6 +77,7 @@ __all__ = [
     "direct",
     "extreme_eigenvalues",
     "flatten",
+    "glue",
     "hessian_vector_product",
     "holds",
     "influence",
@@ -94,4 +97,5 @@ __all__ = [
     "ring",
     "setup",
     "spectrum",
+    "stored_run",
 ]

@@ -15,6 +15,7 @@ import pickle
 import re
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from torch import Tensor
 
 from helpers.curvature import HessianOperator
 from helpers.data import Data
+from helpers.files import write_whole
 from helpers.influence import Convention, influence
 from helpers.optimum import Certificates
 from helpers.retraining import leave_group_out
@@ -33,6 +35,8 @@ from helpers.solvers import Solution, conjugate_gradients
 
 if TYPE_CHECKING:  # the library is imported where it is needed: not every user of the helpers has a cluster
     from distributed import Client
+
+_Form = Sequence[tuple[torch.dtype, tuple[int, ...]]]  # of the tensors in one result
 
 
 def leave_group_out_on(
@@ -57,7 +61,11 @@ def leave_group_out_on(
         chunk: how many groups a task leaves out in turn. They are retrained in one batch; each task also computes and
             factors the Hessian at ``theta``.
         store: a folder in which every chunk is kept as soon as it has arrived, under a name made of all that decides
-            its result. A later call takes up what is there, whatever became of workers, scheduler and client.
+            its result. A later call takes up what is there, whatever became of workers, scheduler and client. A file
+            that is not whole, or not what its name says, is never believed: a warning names it, and its chunk is
+            computed again. If a chunk cannot be kept, as on a full disk, a warning says so, and its result comes back
+            from this call all the same. Several clients may share a folder. Of code that you import from a module of
+            your own only the name counts: when you change it, take another folder.
 
     Raises:
         NotConverged, NotAMinimum, ValueError: of the first chunk that failed, after all others are done. Its message
@@ -65,13 +73,15 @@ def leave_group_out_on(
             other chunks by their first group.
         KilledWorker: in the same way, for a chunk under which one worker after another died.
         NotStationary, NotPositiveDefinite: as `leave_group_out`.
+        OSError: if ``store`` is no folder and cannot be made one. Nothing has been computed then.
     """
     groups = [[i] for i in range(risk.n)] if groups is None else groups
     pieces = [
         (groups[k : k + chunk], start if start is None or start.ndim == 1 else start[k : k + chunk])
         for k in _firsts(len(groups), chunk)
     ]
-    found = _run(client, _leave_out, (risk, theta, convention, gtol), pieces, ("group", chunk), store)
+    forms = [[(theta.dtype, (len(some), *rest)) for rest in ((len(theta),), (), ())] for some, _ in pieces]
+    found = _run(client, _leave_out, (risk, theta, convention, gtol), pieces, ("group", chunk), store, forms)
     return Certificates(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
@@ -94,7 +104,8 @@ def influence_on(
     """
     pieces = [test[k : k + chunk] for k in _firsts(len(test), chunk)]
     shared = (risk, theta, weights, solve, gtol)
-    return torch.cat(_run(client, _influence, shared, pieces, ("test point", chunk), store))
+    forms = [[(theta.dtype, (len(piece), risk.n))] for piece in pieces]
+    return torch.cat(_run(client, _influence, shared, pieces, ("test point", chunk), store, forms))
 
 
 def _leave_out(shared: Any, piece: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -168,8 +179,12 @@ def _run(
     pieces: Sequence[Any],
     counted: tuple[str, int],
     store: Path | str | None,
+    forms: Sequence[_Form],
 ) -> list[Any]:
-    """``function(shared, piece)`` for every piece, in their order: from the store, or by a task."""
+    """``function(shared, piece)`` for every piece, in their order: from the store, or by a task.
+
+    ``forms`` says of each result what tensors it consists of.
+    """
     import cloudpickle  # type: ignore[import-untyped]
     import dask
     from distributed import KilledWorker, as_completed
@@ -178,9 +193,16 @@ def _run(
     done: dict[int, Any] = {}
     files: dict[int, Path] = {}
     if store is not None:
+        try:
+            Path(store).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"The store {store} is no folder and cannot be made one: {error}.") from error
         inputs = _name(function, shared)
-        files = {k: Path(store) / f"{_name(inputs, piece)}.pt" for k, piece in enumerate(pieces)}
-        done = {k: torch.load(file, weights_only=True) for k, file in files.items() if file.exists()}
+        code = _name([module.read_bytes() for module in sorted(Path(__file__).parent.glob("*.py"))])
+        files = {k: Path(store) / f"{_name(code, inputs, piece)}.pt" for k, piece in enumerate(pieces)}
+        for k, file in files.items():
+            if (result := _read(file, forms[k])) is not None:
+                done[k] = result
     left = [k for k in range(len(pieces)) if k not in done]
     # What all chunks share travels as bytes: a worker may send it on while it computes with it, and a model that is
     # being called holds other parameters than its own.
@@ -193,6 +215,7 @@ def _run(
             common = client.submit(_itself, common, pure=False)
         todo = {client.submit(_attempt, function, common, pieces[k], pure=False): k for k in left}
     failed: dict[int, Exception] = {}
+    all_kept = True
     for future in as_completed(list(todo), loop=client.loop):
         k = todo.pop(future)
         try:
@@ -204,7 +227,12 @@ def _run(
             continue
         done[k] = result
         if k in files:
-            _write(files[k], result)
+            try:
+                _write(files[k], result)
+            except OSError as error:  # no reason to lose what has been computed
+                if all_kept:
+                    warnings.warn(f"{files[k]} cannot be kept, and perhaps others: {error}", stacklevel=3)
+                all_kept = False
     if failed:
         first = failed[min(failed)]
         vars(first)["finished"] = {k * chunk: done[k] for k in sorted(done)}
@@ -213,7 +241,10 @@ def _run(
 
 
 def _name(*inputs: Any) -> str:
-    """A hash of everything in the inputs: of numbers their bytes, of functions their code. The same in any process."""
+    """A hash of everything in the inputs: of numbers their bytes, of functions their code. The same in any process.
+
+    But of what is imported from a module only the name: so it is pickled.
+    """
     import cloudpickle
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -227,9 +258,39 @@ def _name(*inputs: Any) -> str:
     return hashlib.sha256(written.getvalue()).hexdigest()[:32]
 
 
+def _read(file: Path, form: _Form) -> Any:
+    """The result in the file, or None if there is none that can be believed.
+
+    The first line says whose result it is and what the rest hashes to. So nothing is unpacked that is not whole.
+    """
+    try:
+        seal, _, content = file.read_bytes().partition(b"\n")
+        named = re.fullmatch(rb"chunk (\w+) sha256 \w+", seal)
+        if named is None:
+            raise ValueError("it does not begin with a name and a checksum")
+        if named[1] != file.stem.encode():
+            raise ValueError(f"it is the file of {named[1].decode()}")
+        if seal != _seal(file, content):
+            raise ValueError("its checksum does not fit, so it was cut short or altered")
+        result = torch.load(io.BytesIO(content), weights_only=True)
+        found = [(part.dtype, tuple(part.shape)) for part in (result if isinstance(result, tuple) else (result,))]
+        if found != form:
+            raise ValueError(f"it holds {found}, not {form}")
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # whatever it is: a chunk can be computed again
+        why = str(error).partition("\n")[0] or type(error).__name__
+        warnings.warn(f"{file} is not believed, its chunk is computed again: {why}", stacklevel=4)
+        return None
+    return result
+
+
 def _write(file: Path, result: Any) -> None:
-    """The whole file or nothing of it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_suffix(f".{os.getpid()}.tmp")
-    torch.save(result, draft)
-    draft.replace(file)
+    """The whole file or nothing of it, and sealed."""
+    packed = io.BytesIO()
+    torch.save(result, packed)
+    write_whole(file, _seal(file, packed.getvalue()) + b"\n" + packed.getvalue())
+
+
+def _seal(file: Path, content: bytes) -> bytes:
+    return f"chunk {file.stem} sha256 {hashlib.sha256(content).hexdigest()}".encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import matplotlib
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
@@ -20,7 +21,12 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
 
 
 def use_book_style() -> None:
-    """Set matplotlib's defaults to the book's figure style, for this session."""
+    """Set matplotlib's defaults to the book's figure style, for this session.
+
+    Everything else that shapes a figure is set back to what matplotlib comes with, whatever your ``matplotlibrc`` says.
+    The backend stays yours.
+    """
+    matplotlib.rcdefaults()
     plt.rcParams.update({
         "figure.figsize": (6.6, 4.2),
         "figure.dpi": 110,

@@ -115,6 +115,7 @@ COMES_WITH = {
     **dict.fromkeys(["yaml", "sphinx", "docutils", "myst_nb", "jupyter_cache", "tornado"], "jupyter-book"),
     **dict.fromkeys(["numpy", "PIL"], "matplotlib"),
     **dict.fromkeys(["dask", "cloudpickle"], "distributed"),
+    "IPython": "ipykernel",
     "ruamel": "check-jsonschema",
     "sklearn": "scikit-learn",
     "curvlinops": "curvlinops-for-pytorch",

@@ -1,11 +1,17 @@
 """On a cluster: the same numbers as on one machine, whatever the chunks and the workers, and whoever dies."""
 
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from pathlib import Path
 
 import dask
 import pytest
@@ -25,7 +31,9 @@ from helpers import (
     leave_group_out,
     leave_group_out_on,
 )
-from helpers.cluster import _Failure, _name
+from helpers import cluster as module
+from helpers.cluster import _Failure, _name, _read, _seal, _write
+from helpers.optimum import Certificates
 
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 MANY = [[i, (i + 7) % 60, (i + k) % 60] for k in (13, 17, 22, 29) for i in range(60)]
@@ -71,6 +79,10 @@ def same(found, expected):
     # The eigenvalues are taken a little before the minimum, where rounding that differs with the batch still shows.
     for name, atol in (("thetas", 1e-12), ("gradient_norms", 1e-12), ("smallest_eigenvalues", 1e-9)):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=0, atol=atol)
+
+
+def first(count, minima):
+    return Certificates(*(getattr(minima, field.name)[:count] for field in fields(Certificates)))
 
 
 def begun(client):
@@ -220,6 +232,197 @@ def test_the_store_takes_up_what_is_there_and_only_that(client, problem, alone, 
     assert not list((tmp_path / "new").glob("*.tmp"))
 
 
+@pytest.fixture(scope="module")
+def kept(threads, problem, tmp_path_factory):
+    """A store with four chunks in it."""
+    folder = tmp_path_factory.mktemp("store")
+    leave_group_out_on(threads, problem.risk, problem.theta, MANY[:20], chunk=5, store=folder)
+    assert len(files(folder)) == 4
+    return folder
+
+
+@pytest.fixture
+def store(kept, tmp_path):
+    return shutil.copytree(kept, tmp_path / "store")
+
+
+@pytest.fixture
+def four(threads, problem, alone):
+    """Compute the four chunks, or take them up. How many were computed, and what warnings there were."""
+
+    def call(store):
+        before = begun(threads)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            found = leave_group_out_on(threads, problem.risk, problem.theta, MANY[:20], chunk=5, store=store)
+        same(found, first(20, alone))
+        return begun(threads) - before, [str(warning.message) for warning in said]
+
+    return call
+
+
+def altered(content, place):
+    content = bytearray(content)
+    content[place] ^= 1
+    return bytes(content)
+
+
+def sealed(file, content):
+    file.write_bytes(_seal(file, content) + b"\n" + content)
+
+
+def result_of(file):
+    return torch.load(io.BytesIO(file.read_bytes().partition(b"\n")[2]), weights_only=True)
+
+
+FAULTS = {
+    "empty": (lambda file: file.write_bytes(b""), "does not begin"),
+    "cut short": (lambda file: file.write_bytes(file.read_bytes()[:-1]), "checksum"),
+    "cut in its first line": (lambda file: file.write_bytes(file.read_bytes()[:60]), "checksum"),
+    "one bit flipped": (lambda file: file.write_bytes(altered(file.read_bytes(), 1000)), "checksum"),
+    "as earlier versions wrote it": (lambda file: torch.save(result_of(file), file), "does not begin"),
+    "a tensor missing": (lambda file: _write(file, result_of(file)[:2]), "it holds"),
+    "of another shape": (lambda file: _write(file, tuple(x[:1] for x in result_of(file))), "it holds"),
+    "of another type": (lambda file: _write(file, tuple(x.float() for x in result_of(file))), "it holds"),
+    "no tensors": (lambda file: _write(file, {"thetas": [1.0]}), "no attribute"),
+    "no pickle": (lambda file: sealed(file, b"\0" * 99), ""),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bad_file_is_named_and_computed_again(four, store, fault):
+    spoil, why = FAULTS[fault]
+    bad = files(store)[1]
+    good = bad.read_bytes()
+    assert four(store) == (0, [])
+    spoil(bad)
+    computed, (said,) = four(store)
+    assert computed == 1
+    assert str(bad) in said and "computed again" in said and why in said
+    # The good result has taken its place.
+    assert bad.read_bytes() == good
+    assert four(store) == (0, [])
+
+
+def test_files_that_changed_places_are_not_believed(four, store):
+    one, other = files(store)[:2]
+    ours, theirs = one.read_bytes(), other.read_bytes()
+    one.write_bytes(theirs)
+    other.write_bytes(ours)
+    computed, said = four(store)
+    assert computed == 2
+    for file, text in zip((other, one), sorted(said), strict=True):
+        assert f"it is the file of {file.stem}" in text
+    assert (one.read_bytes(), other.read_bytes()) == (ours, theirs)
+
+
+def test_no_byte_of_a_file_can_change_unnoticed(tmp_path):
+    file, form = tmp_path / "0a.pt", [(torch.float64, (2,))]
+    _write(file, torch.tensor([1.0, 2.0], dtype=torch.float64))
+    good = file.read_bytes()
+    assert torch.equal(_read(file, form), torch.tensor([1.0, 2.0], dtype=torch.float64))
+    for place in range(len(good)):
+        file.write_bytes(altered(good, place))
+        with pytest.warns(UserWarning, match=r"0a\.pt is not believed"):
+            assert _read(file, form) is None
+
+
+class Bomb:
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+def test_a_file_that_would_run_code_does_not(four, store, tmp_path):
+    went_off = tmp_path / "went off"
+    packed = io.BytesIO()
+    torch.save(Bomb(went_off), packed)
+    sealed(files(store)[0], packed.getvalue())
+    computed, (said,) = four(store)
+    assert computed == 1 and str(files(store)[0]) in said
+    assert not went_off.exists()
+    torch.load(io.BytesIO(packed.getvalue()), weights_only=False)
+    assert went_off.exists()  # so it was a live one
+
+
+def test_a_folder_in_the_place_of_a_file_stays_and_nothing_is_lost(four, store):
+    file = files(store)[1]
+    file.unlink()
+    file.mkdir()
+    (file / "notes.txt").write_text("mine", encoding="utf-8")
+    computed, (unread, unkept) = four(store)
+    assert computed == 1
+    assert str(file) in unread and "not believed" in unread
+    assert str(file) in unkept and "cannot be kept" in unkept
+    assert (file / "notes.txt").read_text(encoding="utf-8") == "mine"
+    assert not list(store.glob("*.tmp"))
+
+
+def test_a_file_that_cannot_be_read_is_computed_again(four, store, monkeypatch):
+    locked, read = files(store)[1], Path.read_bytes
+
+    def read_bytes(path):
+        if path == locked:
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    computed, (said,) = four(store)
+    assert computed == 1 and str(locked) in said and "Permission denied" in said
+
+
+def test_a_full_disk_loses_no_result(four, monkeypatch, tmp_path):
+    def fsync(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    computed, (said,) = four(tmp_path / "new")
+    assert computed == 4
+    assert "cannot be kept" in said and "No space left" in said
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_store_that_is_no_folder_is_refused_before_anything_is_computed(threads, problem, tmp_path):
+    (tmp_path / "store").write_text("mine", encoding="utf-8")
+    before = begun(threads)
+    with pytest.raises(OSError, match="store is no folder"):
+        leave_group_out_on(threads, problem.risk, problem.theta, store=tmp_path / "store")
+    assert begun(threads) == before
+
+
+def test_two_clients_use_one_store_at_once(threads, problem, alone, tmp_path):
+    def run(_):
+        with Client(threads.cluster, set_as_default=False) as other:
+            return leave_group_out_on(other, problem.risk, problem.theta, MANY[:40], chunk=2, store=tmp_path)
+
+    with ThreadPoolExecutor(2) as pool:
+        for found in pool.map(run, range(2)):
+            same(found, first(40, alone))
+    before = begun(threads)
+    run(None)
+    assert begun(threads) == before
+    assert len(files(tmp_path)) == 20 and not list(tmp_path.glob("*.tmp"))
+
+
+def test_results_of_other_helpers_are_not_taken_up(four, store, monkeypatch, tmp_path):
+    helpers = shutil.copytree(Path(module.__file__).parent, tmp_path / "helpers")
+    monkeypatch.setattr(module, "__file__", str(helpers / "cluster.py"))
+    assert four(store) == (0, [])
+    (helpers / "retraining.py").write_text("# corrected\n", encoding="utf-8")
+    assert four(store) == (4, [])
+
+
+def test_stored_influences_have_the_shape_that_is_asked_for(threads, problem, tmp_path):
+    exact = influence(problem.risk, problem.theta, problem.test)
+    for computed in (3, 0):
+        before = begun(threads)
+        found = influence_on(threads, problem.risk, problem.theta, problem.test, solve=direct, chunk=8, store=tmp_path)
+        torch.testing.assert_close(found, exact, rtol=0, atol=1e-12)
+        assert begun(threads) - before == computed
+
+
 def test_a_name_is_the_same_in_every_process(problem):
     code = (
         "from helpers import *; from helpers.cluster import _name; train, _ = ring(); model, start = mlp();"
@@ -285,8 +488,8 @@ class Remote:
             "distributed.cli.dask_scheduler",
             *("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(contact)),
         )
-        wait_for(lambda: contact.is_file() and contact.read_text().endswith("}"))
-        self.address = json.loads(contact.read_text())["address"]
+        wait_for(lambda: contact.is_file() and contact.read_text("utf-8").endswith("}"))
+        self.address = json.loads(contact.read_text("utf-8"))["address"]
 
     def command(self, module, *arguments):
         self.processes.append(
