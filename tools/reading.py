@@ -345,8 +345,9 @@ class _Writer:
         if match["code"]:
             return match[0]
         if match["file"]:
+            link = self._relative(match["file"])
             text = self._inline(match["text"]) or _title(self.chapter.parent / match["file"])
-            return f"{match['image']}[{text}]({self._relative(match['file'])})"
+            return f"{match['image']}[{text}]({link})"
         role, content = match["role"], match["content"]
         if role in ("glue", "glue:text"):
             return self._glue(content)
