@@ -8,7 +8,7 @@ VENV := .venv/bin/python
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env book execute test serve bench binder-check clean
+.PHONY: help env book execute test serve lab bench binder-check clean
 
 help: ## say what there is
 	@$(PYTHON) -c "import re; [print(f'  make {m[1]:14}{m[2]}') for m in re.finditer(r'^([\w-]+):.*?## (.+)$$', open('Makefile', encoding='utf-8').read(), re.M)]"
@@ -28,6 +28,10 @@ test: env ## check everything: lint, types, helpers, notebooks, book, and the pa
 
 serve: env ## preview the book; it follows your edits
 	@$(VENV) -m tools.serve
+
+lab: export JUPYTER_CONFIG_PATH := $(CURDIR)/tools
+lab: env ## read and run the notebooks in JupyterLab (another port: make lab PORT=8889)
+	@$(VENV) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/$(firstword $(sort $(wildcard notebooks/*.ipynb))) $(if $(PORT),--port=$(PORT))
 
 bench: env ## measure what is fast, side by side
 	@$(VENV) -m benchmarks

@@ -36,13 +36,11 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
-from nbformat.v4 import new_markdown_cell
 
 from tools import chapters as book
-from tools import command, notebooks
+from tools import command, notebooks, reading
 from tools.command import Failed
 from tools.notebooks import Unreadable
-from tools.reading import figures, number, readable
 
 STORED_RUN = re.compile(r"benchmarks/runs/\w+\.json")
 CELL_TIMEOUT = 120  # seconds
@@ -79,17 +77,7 @@ def render(chapter: Path, outputs: list[list[NotebookNode]], executed_from: str)
     source = book.read_chapter(chapter)
     for cell, cell_outputs in zip(book.code_cells(source), outputs, strict=True):
         cell.outputs = cell_outputs
-    values = book.glued(source)
-    cells, drawn = [], 0
-    for cell in source.cells:
-        if cell.cell_type == "markdown":
-            cell = new_markdown_cell(readable(cell.source, chapter, values))
-        cells.append(cell)
-        figure = cell.metadata.get("mystnb", {}).get("figure")
-        if figure is not None:
-            caption = readable(figure.get("caption", "").strip(), chapter, values)
-            cells.append(new_markdown_cell(f"**Figure {number(chapter, drawn, figures)}.** {caption}"))
-            drawn += 1
+    cells = reading.cells(source, chapter, book.glued(source))
     return notebooks.sealed(cells, f"book/{chapter.name}", executed_from)
 
 

@@ -66,9 +66,12 @@ def tidy(notebook: NotebookNode) -> None:
 
 
 def folded(cell: NotebookNode) -> dict[str, object]:
-    """How Lab shows a cell at first, by its tags: the code of a figure is folded."""
-    if cell.cell_type == "code" and "hide-input" in cell.metadata.get("tags", []):
+    """How Lab shows a cell at first, by its tags: a figure's code is folded, and what stands below a solution's title."""
+    tags = cell.metadata.get("tags", [])
+    if cell.cell_type == "code" and "hide-input" in tags:
         return {"jupyter": {"source_hidden": True}}
+    if cell.cell_type == "markdown" and "solution" in tags:
+        return {"jp-MarkdownHeadingCollapsed": True}
     return {}
 
 

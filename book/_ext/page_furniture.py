@@ -1,7 +1,8 @@
 """Sphinx extension: the buttons of a page, its scripts, and MathJax from this site instead of another host.
 
-- The launch button opens the chapter's executed notebook on Binder, for the repository the build comes from. Without
-  a known repository there is no launch link to nowhere, but one to the page that says how to run the book.
+- The launch button opens the chapter's executed notebook on Binder and Colab, for the repository the build comes from.
+  Without a known repository there is no launch link to nowhere, but one to the page that says how to run the book.
+- ``{install-line}`` shows the line that installs what a notebook needs, from that repository.
 - The download button gives the stored notebook, the one that the tests ran.
 - No page loads anything from another host.
 """
@@ -18,7 +19,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
 from sphinx.util.fileutil import copy_asset, copy_asset_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,6 +85,29 @@ def binder_link(url: str, branch: str, notebook: str) -> str:
     return f"{BINDER}/{source}?urlpath={quote(f'lab/tree/{notebook}', safe='')}"
 
 
+def colab_link(url: str, branch: str, notebook: str) -> str | None:
+    """The address that opens ``notebook`` on Google Colab, which reads repositories on GitHub only; else None."""
+    host, _, path = url.removeprefix("https://").partition("/")
+    if host != "github.com":
+        return None
+    return f"https://colab.research.google.com/github/{path}/blob/{quote(branch, safe='')}/{notebook}"
+
+
+def install_line(url: str | None) -> str:
+    """What installs all that a notebook needs: from the repository, or in a clone where no repository is known."""
+    return f'%pip install "hessian-book-helpers[book] @ git+{url}"' if url else 'pip install -e ".[book]"'
+
+
+class InstallLine(SphinxDirective):
+    """The line of `install_line`, as code to copy. Its content is for those who read the page's source."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        line = install_line(self.config.book_repository)
+        return [nodes.literal_block(line, line, language="ipython3" if line.startswith("%") else "bash")]
+
+
 def _button(text: str, url: str, icon: str, tooltip: str, label: str) -> dict[str, Any]:
     return {"type": "link", "text": text, "url": url, "icon": icon, "tooltip": tooltip, "label": label}
 
@@ -113,10 +139,21 @@ def furnish(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
     ]
     if book.is_chapter(book.read_text(source)):
         notebook = f"notebooks/{source.stem}.ipynb"
-        launch = [_button("On your computer", pathto("book/running"), "fas fa-laptop", "How to run it", "run-locally")]
+        running = pathto("book/running")
+        launch = [_button("On your computer", running, "fas fa-laptop", "How to run it", "run-locally")]
         if url:
             launch.insert(
                 0, _button("Binder", binder_link(url, branch, notebook), "fas fa-rocket", "Run it on Binder", "binder")
+            )
+            colab = colab_link(url, branch, notebook)
+            if colab:
+                launch.insert(
+                    1, _button("Colab", colab, "fas fa-rocket", f"Run it on Colab, after {install_line(url)}", "colab")
+                )
+            launch.append(
+                _button(
+                    "Anywhere else", f"{running}#anywhere-else", "fas fa-terminal", install_line(url), "install-line"
+                )
             )
         buttons.append(_group(launch, "fas fa-rocket", "Run this chapter", "launch-buttons"))
         downloads.insert(0, _button(".ipynb", pathto(notebook, 1), "fas fa-code", "The executed notebook", "ipynb"))
@@ -154,6 +191,9 @@ def copy_files(app: Sphinx, error: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
+    # Part of the environment: another repository renders the pages again that show it.
+    app.add_config_value("book_repository", repository(), "env")
+    app.add_directive("install-line", InstallLine)
     app.connect("config-inited", use_own_mathjax)
     # The theme makes its buttons at 501.
     app.connect("html-page-context", furnish, priority=900)

@@ -14,17 +14,15 @@ import nbformat
 import pytest
 
 from tools import chapters as book
+from tools import reading
 
 STORED = [chapter for chapter in book.chapters() if book.notebook_of(chapter).is_file()]
 NUMBER = re.compile(r"(?<![\w.])[-−]?(\d+\.\d+(?:e[+-]?\d+)?|\d+e[+-]?\d+)(?![\w]|\.\d)")
 # 3.2 × 10⁻⁶ as it is typed in mathematics.
 POWER = re.compile(r"(\d+(?:\.\d+)?)\s*\\(?:times|cdot)\s*10\^\{?(-?\d+)\}?")
 GIVEN = re.compile(r"^% given:(.*)$", re.MULTILINE)
-# Not prose: code, roles (glue writes the numbers), the targets of links, labels, and comments.
-NOT_PROSE = re.compile(
-    r"^(`{3,}|~{3,})(?!\{).*?^\1[ \t]*$|\{[\w:]+\}`[^`]*`|`[^`\n]+`|\]\([^)]*\)|https?://\S+|^%.*$|<!--.*?-->",
-    re.MULTILINE | re.DOTALL,
-)
+# Not prose inside a paragraph: roles (glue writes the numbers), code, the targets of links.
+NOT_PROSE = re.compile(r"\{[\w:]+\}`[^`]*`|`[^`\n]+`|\]\([^)]*\)|https?://\S+|<!--.*?-->", re.DOTALL)
 
 
 def digits(text):
@@ -32,11 +30,22 @@ def digits(text):
     return len(re.sub(r"e.*", "", text).replace(".", "").lstrip("0"))
 
 
+def written(text):
+    """The prose of a Markdown text, that of its directives too: no code, no comments, nothing that is not read."""
+    parts = []
+    for token, lines in reading.blocks(text):
+        directive = reading.Directive.of(token)
+        if directive:
+            parts += [directive.argument, written(directive.body)]
+        elif token is None or token.type not in ("fence", "code_block", "myst_line_comment"):
+            parts += lines
+    return NOT_PROSE.sub(" ", "\n".join(parts))
+
+
 def typed(prose):
     """The numbers typed in Markdown, as typed, except those that it declares as given."""
     given = {float(number) for line in GIVEN.findall(prose) for number in line.split()}
-    text = NOT_PROSE.sub(" ", prose)
-    text = POWER.sub(lambda match: f"{match[1]}e{match[2]}", text).replace("\\,", "").replace("{,}", "")
+    text = POWER.sub(lambda match: f"{match[1]}e{match[2]}", written(prose)).replace("\\,", "").replace("{,}", "")
     return [number for number in NUMBER.findall(text) if digits(number) >= 2 and float(number) not in given]
 
 
@@ -86,6 +95,10 @@ def test_no_typed_number_is_a_computed_one(chapter):
         r"an error of $3.2 \times 10^{-6}$",
         "about −0.045, below zero",
         "- **0.998** in a list",
+        "```{exercise}\n:label: ex-a\n\nIs it 0.998?\n```",
+        ":::{admonition} It is 0.998\n:class: result\nSo.\n:::",
+        # What stands between a directive and another is prose, whatever comes before.
+        "```{solution-start} ex-a\n```\n\nIt is 0.998.\n\n```{solution-end}\n```\n\n```python\nx = 1\n```",
     ],
 )
 def test_a_typed_result_is_noticed(prose):

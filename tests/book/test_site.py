@@ -168,7 +168,16 @@ def test_the_buttons_lead_somewhere(chapter):
     launches = [unquote(link) for link in page.links if "mybinder.org" in link]
     assert all(link.endswith(f"urlpath=lab/tree/notebooks/{chapter.stem}.ipynb") for link in launches)
     assert "running.html" in page.links
-    assert not [link for link in page.links if "colab" in link]
+    colab = [unquote(link) for link in page.links if "colab.research" in link]
+    assert all(re.search(rf"/github/[^/]+/[^/]+/blob/.+/notebooks/{chapter.stem}\.ipynb$", link) for link in colab)
+
+
+def test_the_page_on_running_shows_the_line_that_installs_a_notebook():
+    shown = html.unescape(re.sub(r"<[^>]+>", "", read("book/running")))
+    assert re.search(
+        r'%pip install "hessian-book-helpers\[book\] @ git\+https://\S+"|pip install -e "\.\[book\]"', shown
+    )
+    assert "ADDRESS" not in shown
 
 
 def test_no_script_of_thebe():
