@@ -1,4 +1,4 @@
-"""The tools: what they make of a chapter's text, of a repository's address, of a registry without CPU builds."""
+"""The tools: what they make of a chapter's text, of a repository's address."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tools import browser, env, reading
+from tools import browser, reading
 from tools import chapters as book
 
 sys.path.insert(0, str(book.BOOK / "_ext"))
@@ -130,45 +130,6 @@ def test_without_a_repository_there_is_no_launch_link(monkeypatch, tmp_path, url
 
 def _no_remote(*arguments, **options):
     raise subprocess.CalledProcessError(2, "git")
-
-
-def report(*names):
-    return {"install": [{"metadata": {"name": name}} for name in names]}
-
-
-def test_cuda_is_noticed():
-    assert env.comes_with_cuda(report("torch", "nvidia-cublas"))
-    assert not env.comes_with_cuda(report("torch", "sympy"))
-
-
-def dry_run(*names):
-    import json
-
-    return lambda *arguments, **options: SimpleNamespace(returncode=0, stdout=json.dumps(report(*names)).encode())
-
-
-def test_gigabytes_of_cuda_stop_the_installation(monkeypatch):
-    monkeypatch.setattr(env.platform, "system", lambda: "Linux")
-    monkeypatch.setattr(env, "reachable", lambda url: False)
-    monkeypatch.setattr(env, "pip", dry_run("torch", "nvidia-cublas"))
-    monkeypatch.delenv("BOOK_ALLOW_CUDA", raising=False)
-    with pytest.raises(env.Stop, match="BOOK_ALLOW_CUDA=1"):
-        env.torch_options()
-    monkeypatch.setenv("BOOK_ALLOW_CUDA", "1")
-    assert env.torch_options() == []
-
-
-def test_a_cpu_build_is_taken_wherever_it_is(monkeypatch):
-    monkeypatch.setattr(env.platform, "system", lambda: "Linux")
-    monkeypatch.setattr(env, "reachable", lambda url: True)
-    assert env.torch_options() == ["--extra-index-url", env.CPU_INDEX]
-    monkeypatch.setattr(env, "reachable", lambda url: False)
-    monkeypatch.setattr(env, "pip", dry_run("torch", "sympy"))
-    assert env.torch_options() == []
-
-
-def test_torch_is_pinned():
-    assert env.torch_requirement().startswith("torch==")
 
 
 def test_a_named_browser_that_is_not_there_is_an_error(monkeypatch):
