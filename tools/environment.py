@@ -204,7 +204,7 @@ def check_network() -> None:
     if answer.returncode:
         raise Stop(
             f"pip cannot find {requirement}. No network? If there is one, see what pip is told to use:\n"
-            f"{PYTHON} -m pip config list\n"
+            f'    "{PYTHON}" -m pip config list\n'
             f"The same command goes on from here. pip's last words:\n\n{answer.stderr.strip()[-1000:]}"
         )
 
@@ -241,7 +241,7 @@ def install_torch(packages: Path) -> None:
             f"STOPPED before a large download: pip finds no CPU build of torch {version}, and PyPI's build for Linux\n"
             "brings CUDA, several gigabytes that the book does not use. Either\n"
             f"  - let pip reach {CPU_INDEX} (or a mirror of it: PIP_EXTRA_INDEX_URL), or\n"
-            f"  - install a CPU build yourself: {PYTHON} -m pip install --no-deps /path/to/torch-…+cpu-….whl, or\n"
+            f'  - install a CPU build yourself: "{PYTHON}" -m pip install --no-deps /path/to/torch-…+cpu-….whl, or\n'
             "  - accept what pip finds: BOOK_ALLOW_CUDA=1 make book"
         )
     print("BOOK_ALLOW_CUDA=1: whatever build pip finds comes; with CUDA, several gigabytes.", flush=True)
@@ -268,6 +268,8 @@ def prepare(this_python: bool = False) -> None:
             print(f"{VENV.name} cannot be used: {why}.", flush=True)
         if why and kept:
             raise Stop(f"You lent {VENV} to the book, so it is not replaced. Make it anew, or move it away.")
+        if why and (found := inside()) and (found[1] / "pip").is_dir():
+            check_network()  # before anything that works is removed
         write(file, kept)  # until all is done, nothing counts
         if why:
             make()
@@ -293,7 +295,7 @@ def main(this_python: bool = False) -> int:
         return 1
     except OSError as error:
         print(
-            f"\n{error.filename or VENV}: {error.strerror}. If the checkout is read-only, name a folder that is not:\n"
+            f"\n{error.filename or VENV}: {error.strerror}. If that is no place to write, name one that is:\n"
             "BOOK_VENV=/path/to/folder make book\n",
             file=sys.stderr,
         )

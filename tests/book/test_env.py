@@ -194,6 +194,16 @@ def test_another_python_is_kept_unless_one_is_named(ready, pip, monkeypatch, cap
     assert "it is Python 3.99, not 3." in capfd.readouterr().out
 
 
+def test_without_network_nothing_that_works_is_replaced(ready, pip, monkeypatch, capfd):
+    pip.without = ("setuptools",)
+    with python_is(monkeypatch, (3, 99)):
+        assert environment.main(this_python=True) == 1
+    assert "No network?" in capfd.readouterr().err
+    assert pip.made == 0
+    assert environment.main() == 0
+    assert not pip.asked
+
+
 def test_lost_packages_are_put_back(ready, pip):
     packages = environment.inside()[1]
     shutil.rmtree(packages / "demo")
@@ -314,7 +324,7 @@ def test_gigabytes_of_cuda_stop_the_installation(linux, venv, pip, capsys):
     message = capsys.readouterr().err
     assert not pip.asked
     assert all(
-        remedy in message for remedy in (environment.CPU_INDEX, f"{environment.PYTHON} -m pip", "BOOK_ALLOW_CUDA=1")
+        remedy in message for remedy in (environment.CPU_INDEX, f'"{environment.PYTHON}" -m pip', "BOOK_ALLOW_CUDA=1")
     )
     pip.add("torch", f"{TORCH}+cpu")  # the second remedy
     assert environment.main() == 0

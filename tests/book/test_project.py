@@ -194,6 +194,7 @@ COMES_WITH = {
     **dict.fromkeys(["dask", "cloudpickle"], "distributed"),
     "ruamel": "check-jsonschema",
     "packaging": "pytest",
+    "jupyter_client": "nbclient",
     "sklearn": "scikit-learn",
     "curvlinops": "curvlinops-for-pytorch",
 }
