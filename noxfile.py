@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 from itertools import product
 from pathlib import Path
@@ -65,14 +66,15 @@ def newest(session: nox.Session) -> None:
     wanted = ["jupyter-book<2" if name == "jupyter-book" else name for name in names if name != "torch"]
     install_torch(session, "torch")
     session.install(*wanted)
+    # In a copy: the notebooks of this checkout are those of the pins.
+    folder = Path(session.create_tmp())
+    shutil.rmtree(folder / "repository", ignore_errors=True)
+    session.chdir(copy_of_repository(folder))
     session.install("--no-deps", "-e", ".")
     session.run("python", "-m", "pip", "list")
     session.run(*HELPERS)
-    # In a copy: the notebooks of this checkout are those of the pins.
-    copy = copy_of_repository(Path(session.create_tmp()))
-    with session.chdir(copy):
-        session.run("python", "-m", "tools.execute", "--all", env={"PYTHONPATH": str(copy)})
-        session.run("python", "-m", "tools.build", env={"PYTHONPATH": str(copy)})
+    session.run("python", "-m", "tools.execute", "--all")
+    session.run("python", "-m", "tools.build")
 
 
 @nox.session(python=False)
