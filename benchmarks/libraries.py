@@ -8,7 +8,7 @@ its memory are its own. What fails, or takes too long or too much, has a row tha
 The libraries are no requirement of the book. Install them beside it, in an environment of their own::
 
     python -m venv libraries
-    libraries/bin/pip install -r requirements.txt -r benchmarks/requirements.txt
+    libraries/bin/pip install -e ".[book]" -r benchmarks/requirements.txt
     libraries/bin/python -m benchmarks.libraries
 
 A library that is not installed has a row that says so, too.

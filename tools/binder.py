@@ -1,17 +1,15 @@
 """Do what Binder does, as far as it goes without Docker: install its environment and run a notebook in its server.
 
-A copy of the repository gets a fresh environment from binder/requirements.txt and binder/postBuild. A real Jupyter
-server is started in it, JupyterLab is asked for a notebook, and the notebook's cells are executed through REST and the
-kernel's websocket; what they print must be what is stored.
+A copy of the repository gets a fresh environment from binder/postBuild. A real Jupyter server is started in it, asked
+for JupyterLab's page of a notebook, and told to start the notebook's kernel; what the cells print in that kernel must
+be what is stored.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
-import re
 import secrets
 import shutil
 import socket
@@ -20,56 +18,35 @@ import sys
 import tempfile
 import time
 import urllib.request
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from tornado.websocket import websocket_connect
+from jupyter_client import BlockingKernelClient
 
 from tools import chapters as book
-from tools.env import CPU_INDEX, reachable
+from tools.environment import CPU_INDEX, reachable
 
 
 def copy_of_repository(folder: Path) -> Path:
     """The files of the repository, without what is made from them."""
-    skipped = shutil.ignore_patterns(".git", ".venv", "_build", "__pycache__", ".*_cache", "*.egg-info", ".hypothesis")
-    return Path(shutil.copytree(book.ROOT, folder / "repository", ignore=skipped))
+    made = [".git", ".venv*", ".nox", "_build", "build", "__pycache__", ".*_cache", "*.egg-info", ".hypothesis"]
+    return Path(shutil.copytree(book.ROOT, folder / "repository", ignore=shutil.ignore_patterns(*made)))
 
 
 def install(repository: Path, folder: Path) -> Path:
     """Binder's environment; returns its folder of programs."""
-    environment = folder / "environment"
-    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
-    programs = environment / "bin"
-    requirements = (repository / "binder" / "requirements.txt").read_text(encoding="utf-8")
+    subprocess.run([sys.executable, "-m", "venv", folder / "environment"], check=True)
+    programs = folder / "environment" / "bin"
+    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     if not reachable(CPU_INDEX):
-        print("PyTorch's CPU index cannot be reached from here: the same pins, from the configured registry.")
-        requirements = re.sub(r"^--extra-index-url.*\n", "", requirements, flags=re.MULTILINE)
-        local = subprocess.run(
-            [
-                programs / "pip",
-                "download",
-                "-q",
-                "--no-deps",
-                "-d",
-                folder,
-                *re.findall(r"^torch==\S+", requirements, re.M),
-            ],
-            capture_output=True,
-            check=False,
-        )
-        if local.returncode:  # no CPU build there either; whatever build of the same version there is
-            requirements = re.sub(r"^(torch==[\d.]+)\+cpu", r"\1", requirements, flags=re.MULTILINE)
-    pinned = folder / "requirements.txt"
-    pinned.write_text(requirements, encoding="utf-8")
-    subprocess.run([programs / "pip", "install", "-q", "-r", pinned], cwd=repository, check=True)
-    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
-    subprocess.run([repository / "binder" / "postBuild"], cwd=repository, env={**os.environ, "PATH": path}, check=True)
+        print("PyTorch's CPU index cannot be reached from here: its build of torch must be where pip looks besides.")
+        environment["PIP_RETRIES"] = "0"
+    subprocess.run([repository / "binder" / "postBuild"], cwd=repository, env=environment, check=True)
     return programs
 
 
 @contextlib.contextmanager
-def server(programs: Path, repository: Path) -> Iterator[tuple[str, str]]:
+def server(programs: Path, repository: Path, runtime: Path) -> Iterator[tuple[str, str]]:
     """A Jupyter server in the repository: its address and token."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -77,7 +54,11 @@ def server(programs: Path, repository: Path) -> Iterator[tuple[str, str]]:
     token = secrets.token_hex(16)
     options = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", f"--IdentityProvider.token={token}", "--allow-root"]
     process = subprocess.Popen(
-        [programs / "jupyter", "lab", *options], cwd=repository, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [programs / "jupyter", "lab", *options],
+        cwd=repository,
+        env={**os.environ, "JUPYTER_RUNTIME_DIR": str(runtime)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     address = f"http://127.0.0.1:{port}"
     try:
@@ -104,34 +85,26 @@ def ask(address: str, token: str, path: str, body: dict | None = None) -> str:
         return answer.read().decode()
 
 
-async def printed(address: str, token: str, session: dict, sources: list[str]) -> str:
-    """What these cells write to standard output, executed one after the other in the session's kernel."""
-    url = f"{address.replace('http', 'ws', 1)}/api/kernels/{session['kernel']['id']}/channels?token={token}"
-    socket_ = await websocket_connect(url)
+def printed(connection: Path, sources: list[str]) -> str:
+    """What these cells write to standard output, executed one after the other in the kernel of this connection file."""
     text = ""
-    for source in sources:
-        header = {
-            "msg_id": uuid.uuid4().hex,
-            "msg_type": "execute_request",
-            "session": "s",
-            "username": "",
-            "version": "5.3",
-        }
-        content = {"code": source, "silent": False, "store_history": True, "allow_stdin": False, "stop_on_error": True}
-        message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
-        await socket_.write_message(json.dumps(message))
-        done = False
-        while not done:
-            answer = json.loads(await asyncio.wait_for(socket_.read_message(), timeout=120))
-            if answer["parent_header"].get("msg_id") != header["msg_id"]:
-                continue
-            kind, content = answer["msg_type"], answer["content"]
-            if kind == "error":
-                raise RuntimeError(f"{content['ename']}: {content['evalue']}\nin\n{source}")
-            if kind == "stream" and content["name"] == "stdout":
-                text += content["text"]
-            done = kind == "status" and content["execution_state"] == "idle"
-    socket_.close()
+
+    def collect(message: dict) -> None:
+        nonlocal text
+        if message["msg_type"] == "stream" and message["content"]["name"] == "stdout":
+            text += message["content"]["text"]
+
+    client = BlockingKernelClient(connection_file=str(connection))
+    client.load_connection_file()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=60)
+        for source in sources:
+            answer = client.execute_interactive(source, timeout=120, output_hook=collect)["content"]
+            if answer["status"] != "ok":
+                raise RuntimeError(f"{answer['ename']}: {answer['evalue']}\nin\n{source}")
+    finally:
+        client.stop_channels()
     return text
 
 
@@ -142,30 +115,24 @@ def main() -> int:
     notebook = sys.argv[1] if len(sys.argv) > 1 else f"{book.chapters()[0].stem}.ipynb"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        repository = copy_of_repository(folder)
+        repository, runtime = copy_of_repository(folder), folder / "runtime"
         print("Installing Binder's environment", flush=True)
         programs = install(repository, folder)
         size = sum(file.stat().st_size for file in (folder / "environment").rglob("*") if file.is_file())
-        print(f"It takes {size / 1e9:.1f} GB.")
-        extensions = subprocess.run(
-            [programs / "jupyter", "labextension", "list"], capture_output=True, text=True, check=True
-        )
-        if "jupyterlab-myst" not in extensions.stdout + extensions.stderr:
-            print("jupyterlab_myst is not there: the notebooks' directives would show as raw text.")
-            return 1
-        with server(programs, repository) as (address, token):
+        print(f"It takes {size / 1e9:.1f} GB.", flush=True)
+        with server(programs, repository, runtime) as (address, token):
             ask(address, token, f"/lab/tree/notebooks/{notebook}")
             path = f"notebooks/{notebook}"
             stored = json.loads(ask(address, token, f"/api/contents/{path}"))["content"]
             request = {"path": path, "name": notebook, "type": "notebook", "kernel": {"name": "python3"}}
-            session = json.loads(ask(address, token, "/api/sessions", request))
-            cells = [cell for cell in stored["cells"] if cell["cell_type"] == "code"]
-            fresh = asyncio.run(printed(address, token, session, [cell["source"] for cell in cells]))
+            kernel = json.loads(ask(address, token, "/api/sessions", request))["kernel"]["id"]
+            sources = [cell["source"] for cell in stored["cells"] if cell["cell_type"] == "code"]
+            fresh = printed(runtime / f"kernel-{kernel}.json", sources)
     expected = book.printed(book.read_notebook(book.NOTEBOOKS / notebook))
     if fresh != expected:
         print(f"{notebook} printed\n{fresh}\nand not, as stored,\n{expected}")
         return 1
-    print(f"{notebook}: {len(cells)} cells ran through the server and printed what is stored.")
+    print(f"{notebook}: {len(sources)} cells ran in the server's kernel and printed what is stored.")
     return 0
 
 

@@ -30,8 +30,6 @@ DIFFERS = re.compile(
     r"^✗ (?P<name>\S+): breaks as it should, by more than (?P<bound>\S+) \((?P<reason>.*)\)$", re.MULTILINE
 )
 
-NUMBER = re.compile(r"-?\d+\.\d+(?:e[+-]?\d+)?")
-
 GLUE_PREFIX = "application/papermill.record/"
 
 
@@ -153,21 +151,6 @@ def holds_lines(notebook: NotebookNode) -> list[Check]:
 def differs_lines(notebook: NotebookNode) -> list[Check]:
     """What the notebook showed failing, in order."""
     return [Check(m["name"], m["bound"], m["reason"]) for m in DIFFERS.finditer(printed(notebook))]
-
-
-def rounded(output: NotebookNode) -> NotebookNode:
-    """An output with its glued number rounded to six digits; any other output as it is.
-
-    A glued number is stored with all its digits, and the last of them are the machine's. Six are more than any text
-    shows, so these are the ones that are stored and compared.
-    """
-    if "scrapbook" not in output.get("metadata", {}):
-        return output
-    kept = deepcopy(output)
-    for mime, text in kept.data.items():
-        if mime.endswith("text/plain"):
-            kept.data[mime] = NUMBER.sub(lambda number: repr(float(f"{float(number[0]):.6g}")), text)
-    return kept
 
 
 def glued(notebook: NotebookNode) -> dict[str, str]:

@@ -41,8 +41,9 @@ from tools import chapters as book
 from tools import command, notebooks, reading
 from tools.command import Failed
 from tools.notebooks import Unreadable
+from tools.pins import digits_pins
 
-STORED_RUN = re.compile(r"benchmarks/runs/\w+\.json")
+STORED_RUN = re.compile(r"""\bstored_run\(\s*["'](\w+)["']\s*\)""")
 CELL_TIMEOUT = 120  # seconds
 TIMINGS = book.ROOT / "_build" / "execution-seconds.json"  # only to start the longest first; never in a notebook
 
@@ -62,9 +63,11 @@ def recipe(chapter: Path) -> str:
     for cell in cells:
         digest.update(json.dumps([cell.source, cell.metadata.get("tags", [])]).encode())
     named = {name for cell in cells for name in STORED_RUN.findall(cell.source)}
-    runs = [root / name for name in sorted(named) if (root / name).exists()]  # else the cell says what is missing
-    for path in [*runs, *sorted((root / "helpers").rglob("*.py")), root / "requirements.txt"]:
+    runs = [root / "benchmarks" / "runs" / f"{name}.json" for name in sorted(named)]
+    runs = [path for path in runs if path.exists()]  # else the cell says what is missing
+    for path in [*runs, *sorted((root / "helpers").rglob("*.py"))]:
         digest.update(f"{path.relative_to(root).as_posix()}\n{book.read_text(path)}\n".encode())
+    digest.update("\n".join(digits_pins(root)).encode())
     return digest.hexdigest()[:16]
 
 
@@ -218,8 +221,7 @@ async def run(chapter: Path, running: list[NotebookClient] | None = None) -> str
         running.remove(client)
         atexit.unregister(client._cleanup_kernel)  # nbclient leaves it there when a kernel does not come up
     try:
-        outputs = [[book.rounded(output) for output in cell.outputs] for cell in book.code_cells(notebook)]
-        return render(chapter, outputs, executed_from)
+        return render(chapter, [cell.outputs for cell in book.code_cells(notebook)], executed_from)
     except Unreadable as error:
         raise Failed(str(error)) from None
 

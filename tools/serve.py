@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import socket
 import sys
 import time
 from pathlib import Path
@@ -16,9 +16,6 @@ from sphinx.application import Sphinx
 from tools import build, command, execute
 from tools import chapters as book
 from tools.command import Failed
-
-# What only a new process takes up: the program itself.
-OF_THE_PROGRAM = ("tools", "book/_ext")
 
 
 class Preview:
@@ -64,3 +61,24 @@ class Preview:
         self._whole = self._whole or good
         print(f"{', '.join(page.stem for page in pages) if few else 'The book'}: {time.perf_counter() - start:.1f} s")
         return 0
+
+
+def main() -> int:
+    port = int(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 8000
+    if sys.argv[1:] not in ([], [str(port)]):
+        raise Failed("usage: python -m tools.serve [PORT]")
+    with socket.socket() as probe:  # before minutes of work are done for nothing
+        probe.bind(("127.0.0.1", port))
+    with build.book() as app:
+        preview = Preview(app)
+        preview.update()
+        print(f"http://localhost:{port}/book/intro.html  (Ctrl-C ends it)", flush=True)
+        server = Server()
+        server.watch(str(build.SITE / "**" / "*.html"))  # what is built reloads the page
+        server.watch(str(book.ROOT / "_build"), preview.update, delay="forever", ignore=lambda path: True)
+        server.serve(port=port, root=str(build.SITE))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main))

@@ -1,48 +1,23 @@
-"""The project around the book: its workflows, its requirements, and nothing of anyone's machine in it."""
+"""The project around the book: its requirements and locks, and nothing of anyone's machine in it."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
+from itertools import chain
 
 import pytest
-import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tools import chapters as book
+from tools import environment, pins
 
 ROOT = book.ROOT
-WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-
-
-def schema_check(schema, path):
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(path)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_workflow_is_one(path):
-    result = schema_check("vendor.github-workflows", path)
-    assert result.returncode == 0, result.stdout
-
-
-def test_dependabot_is_configured():
-    result = schema_check("vendor.dependabot", ROOT / ".github" / "dependabot.yml")
-    assert result.returncode == 0, result.stdout
-
-
-def test_a_wrong_workflow_is_noticed(tmp_path):
-    path = tmp_path / "w.yml"
-    path.write_text("name: x\non: [push]\njobs: {a: {runs-on: ubuntu-latest, steps: [{use: actions/checkout@v4}]}}\n")
-    assert schema_check("vendor.github-workflows", path).returncode != 0
-
-
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_every_make_target_of_a_workflow_exists(path):
-    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    for job in yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"].values():
-        for step in job.get("steps", []):
-            assert set(re.findall(r"^make ([\w-]+)", step.get("run", ""), re.MULTILINE)) <= targets
 
 
 def tracked():
@@ -69,15 +44,121 @@ def test_a_path_of_a_machine_is_noticed(text):
     assert MACHINE.search(text)
 
 
-def requirements():
-    """Name and reason of every pinned requirement."""
-    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    return [re.fullmatch(r"([\w-]+)==([\w.]+)  # (.+)", line) for line in lines if re.match(r"\w", line)]
+REQUIREMENTS = ROOT / "requirements"
+ASKED = {path.stem: path.read_text(encoding="utf-8") for path in sorted(REQUIREMENTS.glob("*.in"))}
+LOCKS = {path.stem: path.read_text(encoding="utf-8") for path in sorted(REQUIREMENTS.glob("*.txt"))}
 
 
-def test_every_requirement_is_pinned_and_has_a_reason():
-    assert requirements()
-    assert all(requirements())
+def asked(name):
+    """Name, version and reason of what one .in file asks for; None where a line has no pin or no reason."""
+    lines = [line for line in ASKED[name].splitlines() if re.match(r"\w", line)]
+    return [re.fullmatch(r"([\w-]+)==([\w.]+)  # (.+)", line) for line in lines]
+
+
+def direct():
+    """The names of everything that is asked for."""
+    return {match[1] for name in ASKED for match in asked(name)}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_every_requirement_is_pinned_and_has_a_reason(name):
+    assert asked(name)
+    assert all(asked(name))
+
+
+def test_nothing_is_asked_for_twice_with_different_versions():
+    versions = {(match[1], match[2]) for name in ASKED for match in asked(name)}
+    assert len(versions) == len(direct())
+
+
+def faults_of_lock(lock, wanted=()):
+    """What is wrong with the text of a lock that should have these (name, version)."""
+    blocks = re.findall(
+        r"^([\w-]+)==([^\s;]+)(?: ; [^\\\n]+)? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", lock, re.M
+    )
+    named = re.findall(r"^[^\s#][^\n]*", lock, re.M)
+    locked = {name: version for name, version, _ in blocks}
+    found = [] if len(locked) == len(named) else ["a line is not a version with hashes, or a package is there twice"]
+    found += [f"{name} {version} is not in it" for name, version in wanted if locked.get(name) != version]
+    found += [f"{name} belongs to a build of torch" for name in locked if re.match("torch|nvidia|cuda|triton", name)]
+    return found + [
+        f"{word} names a place" for word in re.findall(r"\S*(?:://|file:|--index|--find|--extra| @ )\S*", lock)
+    ]
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_lock_is_made_of_what_is_asked_for(name):
+    files = [name, *re.findall(r"^-r (\w+)\.in$", ASKED[name], re.M)]
+    wanted = [(match[1], match[2]) for file in files for match in asked(file) if match[1] != "torch"]
+    assert not faults_of_lock(LOCKS[name], wanted)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("numpy==", "numpy==1."),
+        ("numpy==", "number==1."),
+        ("    --hash=sha256:", "    --hash=md5:"),
+        ("numpy==", "torch==2.13.0 \\\n    --hash=sha256:" + 64 * "0" + "\nnumpy=="),
+        ("numpy==", "nvidia-nccl==1 \\\n    --hash=sha256:" + 64 * "0" + "\nnumpy=="),
+        ("numpy==", "six>=1\nnumpy=="),
+        ("numpy==", "six @ file:///x/six.whl\nnumpy=="),
+        ("numpy==", "--index-url https://example.org/simple\nnumpy=="),
+    ],
+)
+def test_a_faulty_lock_is_noticed(old, new):
+    wanted = [(match[1], match[2]) for match in asked("book") if match[1] != "torch"]
+    assert faults_of_lock(LOCKS["book"].replace(old, new, 1), wanted)
+
+
+def test_the_locks_agree():
+    for name in LOCKS:
+        assert pins.pins(f"{name}.txt").items() <= pins.pins("tools.txt").items()
+    assert LOCKS.keys() == ASKED.keys()
+
+
+def missing_from(locked):
+    """What installed packages of a lock need here and the lock has not."""
+    missing = {}
+    for name in locked:
+        with contextlib.suppress(metadata.PackageNotFoundError):  # of another system or Python
+            for text in metadata.requires(name) or []:
+                need = Requirement(text)
+                wanted = not need.marker or need.marker.evaluate({"extra": ""})
+                if wanted and canonicalize_name(need.name) not in locked:
+                    missing.setdefault(canonicalize_name(need.name), []).append(name)
+    return missing
+
+
+def test_the_lock_is_complete():
+    excluded = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["uv"][
+        "exclude-dependencies"
+    ]
+    assert not missing_from(pins.pins("tools.txt")).keys() - {"torch", *excluded}
+
+
+def test_an_incomplete_lock_is_noticed():
+    locked = pins.pins("tools.txt")
+    del locked["tornado"]
+    assert "distributed" in missing_from(locked)["tornado"]
+
+
+def test_what_is_installed_is_what_is_locked():
+    different = {}
+    for name, version in pins.pins("tools.txt").items():
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            if metadata.version(name) != version:
+                different[name] = metadata.version(name)
+    assert not different
+
+
+def test_only_what_the_notebooks_run_on_decides_the_digits():
+    names = {line.split("==")[0] for line in pins.digits_pins()}
+    assert {match[1] for match in asked("book")} <= names
+    assert not {match[1] for match in asked("tools")} & names - {match[1] for match in asked("book")} - {
+        "filelock",
+        "setuptools",
+    }
 
 
 # What a requirement is called where it is used, if not by its own name.
@@ -96,15 +177,11 @@ def test_every_requirement_is_used():
         "\n".join(
             path.read_text(encoding="utf-8")
             for path in tracked()
-            if path.name not in ("requirements.txt", "test_project.py")
+            if path.parent.name != "requirements" and path.name != "test_project.py"
         )
         + "python3 (ipykernel)"
     )
-    unused = [
-        match[1]
-        for match in requirements()
-        if not re.search(rf"\b{USED_AS.get(match[1], match[1].replace('-', '[-_]'))}\b", text)
-    ]
+    unused = {name for name in direct() if not re.search(rf"\b{USED_AS.get(name, name.replace('-', '[-_]'))}\b", text)}
     assert not unused
 
 
@@ -117,13 +194,15 @@ COMES_WITH = {
     **dict.fromkeys(["dask", "cloudpickle"], "distributed"),
     "IPython": "ipykernel",
     "ruamel": "check-jsonschema",
+    "packaging": "pytest",
+    "jupyter_client": "nbclient",
     "sklearn": "scikit-learn",
     "curvlinops": "curvlinops-for-pytorch",
 }
 
 
 def test_every_import_is_required():
-    required = {match[1].replace("-", "_") for match in requirements()}
+    required = {name.replace("-", "_") for name in direct()}
     # The libraries that the book is compared with have pins of their own; one of them, in a comment, is on no index.
     beside = (ROOT / "benchmarks" / "requirements.txt").read_text(encoding="utf-8").replace("-", "_")
     compared = re.findall(r"^(?:# )?(\w+)(?:\[\w+\])?(?:==| \d)", beside, re.MULTILINE)
@@ -140,23 +219,37 @@ def test_every_import_is_required():
     assert not missing
 
 
-def pins(path):
-    return dict(re.findall(r"^([\w-]+)==([\w.]+)", path.read_text(encoding="utf-8"), re.MULTILINE))
-
-
-def test_binder_has_the_same_pins():
-    here, there = pins(ROOT / "requirements.txt"), pins(ROOT / "binder" / "requirements.txt")
-    assert {name: there[name] for name in there.keys() & here.keys()} == {
-        name: here[name] for name in there.keys() & here
-    }
-    assert {"torch", "matplotlib", "ipykernel", "myst-nb", "jupyterlab", "jupyterlab_myst"} <= there.keys()
-
-
-def test_binder_takes_the_cpu_build_of_torch_and_a_python_of_ours():
-    text = (ROOT / "binder" / "requirements.txt").read_text(encoding="utf-8")
-    assert text.startswith("--extra-index-url https://download.pytorch.org/whl/cpu\n")
-    assert re.search(r"^torch==[\d.]+\+cpu$", text, re.MULTILINE)
+def test_binder_takes_the_lock_and_the_cpu_build_of_torch():
+    text = (ROOT / "binder" / "postBuild").read_text(encoding="utf-8")
+    assert "--require-hashes -r requirements/binder.txt" in text
+    assert f'--index-url {environment.CPU_INDEX} "torch==${{version}}+cpu"' in text
+    assert not (ROOT / "binder" / "requirements.txt").exists()  # would be installed before, without hashes
     assert (ROOT / "binder" / "runtime.txt").read_text(encoding="utf-8").strip() == "python-3.11"
+
+
+def test_binder_reads_the_version_of_torch(tmp_path):
+    command = re.search(r"version=\$\((.+)\)", (ROOT / "binder" / "postBuild").read_text(encoding="utf-8"))[1]
+    result = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == pins.pins("book.in")["torch"]
+
+
+def floors():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return [Requirement(line) for line in chain(project["dependencies"], *project["optional-dependencies"].values())]
+
+
+def test_the_pins_satisfy_the_floors():
+    locked = pins.pins("book.txt") | {"torch": pins.pins("book.in")["torch"]}
+    outside = [need for need in floors() if need.name != "hessian-book-helpers"]
+    assert outside
+    assert all(need.specifier.contains(locked[need.name]) for need in outside)
+
+
+def test_an_extra_has_everything_that_the_notebooks_import():
+    named = {need.name.replace("-", "_") for need in floors()}
+    names = named | {name for name, origin in COMES_WITH.items() if origin.replace("-", "_") in named} | OURS | STANDARD
+    code = "\n".join(cell.source for path in book.chapters() for cell in book.code_cells(book.read_chapter(path)))
+    assert not set(re.findall(r"^\s*(?:from|import) (\w+)", code, re.MULTILINE)) - names
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no executable bit")
