@@ -18,49 +18,53 @@ from tools import chapters as book
 from tools.command import Failed
 
 
+WATCHED = ("book", "helpers", "benchmarks/runs", "tests/mistakes.toml", "_config.yml", "_toc.yml", "requirements")
+# What only a new process takes up.
+OF_THE_PROGRAM = ("_config.yml", "_toc.yml", "_ext")
+
+
 class Preview:
-    """One Sphinx for all builds: a page is rendered again in a second, where a new start would take ten."""
+    """One Sphinx for all builds: a page is rendered again in a second or two, where a new start would take ten."""
 
     def __init__(self, app: Sphinx) -> None:
         self._app = app
         self._whole = False  # whether the site has been built as a whole
-        self._seen = self._state()
-
-    @staticmethod
-    def _state() -> dict[Path, tuple[int, int]]:
-        """Every watched file, when it last changed, and its size."""
-        files: list[Path] = []
-        for name in ("book", "helpers", "benchmarks/runs", "tests/mistakes.toml", "_config.yml", "_toc.yml"):
-            path = book.ROOT / name
-            files += [path] if path.is_file() else path.rglob("*")
-        return {
-            path: (path.stat().st_mtime_ns, path.stat().st_size)
-            for path in files
-            if path.is_file() and "__pycache__" not in path.parts
-        }
-
-    def changed(self) -> list[Path]:
-        """The files that changed, came or went since this was last asked."""
-        before, self._seen = self._seen, self._state()
-        return [path for path in before.keys() | self._seen.keys() if before.get(path) != self._seen.get(path)]
+        self._seen: dict[Path, tuple[int, int]] = {}
 
     def update(self) -> None:
         """Run and render what the edits ask for. A mistake of the author's is said, and the preview goes on."""
-        command.run(lambda: self._update(self.changed()))
+        before, self._seen = self._seen, _state()
+        edited = [path for path in before.keys() | self._seen.keys() if before.get(path) != self._seen.get(path)]
+        if edited:
+            command.run(lambda: self._update(edited))
 
     def _update(self, edited: list[Path]) -> int:
         start = time.perf_counter()
-        pages = [path for path in edited if path.parent == book.BOOK and path.suffix == ".md" and path.exists()]
-        if any(path.name in ("_config.yml", "_toc.yml") for path in edited):
+        if self._whole and any(part in OF_THE_PROGRAM for path in edited for part in path.parts):
             raise Failed("The book's configuration changed: end the preview (Ctrl-C) and start it again.")
-        few = self._whole and pages and len(pages) == len(edited)
-        if execute.main([page.stem for page in pages if book.is_chapter(book.read_text(page))] if few else []):
+        pages = [path for path in edited if path.parent == book.BOOK and path.suffix == ".md" and path.exists()]
+        few = self._whole and len(pages) == len(edited)
+        chapters = [page.stem for page in pages if page in book.chapters()] if few else []
+        if (chapters or not few) and execute.main(chapters):
             return 1
         with command.alone():
             good = build.render(self._app, pages if few else None)
         self._whole = self._whole or good
         print(f"{', '.join(page.stem for page in pages) if few else 'The book'}: {time.perf_counter() - start:.1f} s")
         return 0
+
+
+def _state() -> dict[Path, tuple[int, int]]:
+    """Every watched file, when it last changed, and its size."""
+    files: list[Path] = []
+    for name in WATCHED:
+        path = book.ROOT / name
+        files += [path] if path.is_file() else path.rglob("*")
+    return {
+        path: (path.stat().st_mtime_ns, path.stat().st_size)
+        for path in files
+        if path.is_file() and "__pycache__" not in path.parts
+    }
 
 
 def main() -> int:
@@ -74,8 +78,8 @@ def main() -> int:
         preview.update()
         print(f"http://localhost:{port}/book/intro.html  (Ctrl-C ends it)", flush=True)
         server = Server()
-        server.watch(str(build.SITE / "**" / "*.html"))  # what is built reloads the page
-        server.watch(str(book.ROOT / "_build"), preview.update, delay="forever", ignore=lambda path: True)
+        for name in WATCHED:
+            server.watch(str(book.ROOT / name), preview.update)
         server.serve(port=port, root=str(build.SITE))
     return 0
 
