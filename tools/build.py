@@ -34,7 +34,7 @@ def book() -> Iterator[Sphinx]:
     try:
         config, _ = get_final_config(
             user_yaml=ROOT / "_config.yml",
-            cli_config={"external_toc_path": str(ROOT / "_toc.yml"), "nitpicky": True},
+            cli_config={"external_toc_path": str(ROOT / "_toc.yml"), "nitpicky": True, "latex_individualpages": False},
             sourcedir=ROOT,
             use_external_toc=True,
         )

@@ -24,9 +24,21 @@ from tools import chapters as book  # noqa: E402
 from tools.execute import stale  # noqa: E402
 
 
-def empty_cache(app: Sphinx) -> None:
-    """Nothing of an earlier build is left to be looked up."""
+def begin(app: Sphinx) -> None:
+    """See that every notebook is its chapter's; nothing of an earlier build is left to be looked up."""
+    check(book.chapters())
     shutil.rmtree(_cache_folder(app), ignore_errors=True)
+
+
+def check(chapters: list[Path]) -> None:
+    """Stop the build if one of these chapters' notebooks is stale."""
+    try:
+        reasons = {chapter: stale(chapter) for chapter in chapters}
+    except book.Unreadable as error:
+        raise ExtensionError(str(error)) from None
+    lines = [f"  notebooks/{book.notebook_of(chapter).name}: {why}" for chapter, why in reasons.items() if why]
+    if lines:
+        raise ExtensionError("these notebooks are not their chapters':\n" + "\n".join(lines) + "\nRun `make execute`.")
 
 
 def _cache_folder(app: Sphinx) -> Path:
@@ -34,19 +46,11 @@ def _cache_folder(app: Sphinx) -> Path:
 
 
 def fill_cache(app: Sphinx, env: Any, docnames: list[str]) -> None:
-    """Give myst-nb the stored outputs of the chapters that are about to be read, if all of them are their chapters'."""
-    try:
-        reasons = {chapter: stale(chapter) for chapter in book.chapters()}
-    except book.Unreadable as error:
-        raise ExtensionError(str(error)) from None
-    lines = [f"  notebooks/{book.notebook_of(chapter).name}: {why}" for chapter, why in reasons.items() if why]
-    if lines:
-        raise ExtensionError("these notebooks are not their chapters':\n" + "\n".join(lines) + "\nRun `make execute`.")
-
+    """Give myst-nb the stored outputs of the chapters that are about to be read."""
+    chapters = [chapter for chapter in book.chapters() if f"book/{chapter.stem}" in docnames]
+    check(chapters)  # a preview builds again and again, and they may have changed since it began
     cache = get_cache(_cache_folder(app))
-    for chapter in reasons:
-        if f"book/{chapter.stem}" not in docnames:
-            continue
+    for chapter in chapters:
         # Read as myst-nb will read it, so that the cache knows it again; the outputs come from the stored notebook.
         notebook = read_myst_markdown_notebook(book.read_text(chapter), app.env.myst_config)
         stored = book.read_notebook(book.notebook_of(chapter))
@@ -71,7 +75,7 @@ def nothing_executed(app: Sphinx, env: Any) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    app.connect("builder-inited", empty_cache)
+    app.connect("builder-inited", begin)
     app.connect("env-before-read-docs", fill_cache)
     app.connect("source-read", depend_on_notebook)
     app.connect("env-updated", nothing_executed)
