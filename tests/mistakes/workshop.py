@@ -21,6 +21,7 @@ import threading
 import traceback
 import types
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def run(root: str, cells: list[str], planted: dict[str, list[str]]) -> dict[str,
         for name in [name for name, theirs in waiting.items() if theirs[number : number + 1] != [source]]:
             theirs = waiting.pop(name)
             alone = threading.active_count() == 1
-            found[name] = forked(lambda theirs=theirs: first_error(namespace, theirs, number)) if alone else None
+            found[name] = forked(partial(first_error, namespace, theirs, number)) if alone else None
         if error := error_in(namespace, number, source):
             return found | {"": error}
     return found | {"": {"error": None}}
@@ -141,7 +142,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")  # whatever a job does to its own output
     for line in sys.stdin:
         job = json.loads(line)
-        print(json.dumps(forked(lambda job=job: answer(job)) if FORKS else answer(job)), file=answers, flush=True)
+        print(json.dumps(forked(partial(answer, job)) if FORKS else answer(job)), file=answers, flush=True)
 
 
 # A process that a chapter spawns imports this file, too, and must leave the jobs alone.
