@@ -19,7 +19,6 @@ import sys
 import tempfile
 import threading
 import traceback
-import types
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -27,11 +26,6 @@ from typing import Any
 
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a driver that was started does not survive a fork
-
-# Figures and glued numbers are not what is tested here, and drawing and IPython take time.
-no_glue = types.ModuleType("myst_nb")
-no_glue.glue = lambda *args, **kwargs: None
-sys.modules["myst_nb"] = no_glue
 
 import matplotlib.pyplot as plt  # noqa: E402
 import torch  # noqa: E402
@@ -42,6 +36,7 @@ PATIENCE = 300  # seconds; a mistake may make an endless loop
 SHARED = ("scipy.sparse.linalg", "sklearn.datasets", "pytest", "hypothesis")
 
 torch.set_num_threads(1)  # threads that exist do not survive a fork
+# What is tested here are numbers; drawing takes time.
 plt.show = lambda *args, **kwargs: plt.close("all")
 
 Found = dict[str, Any]
