@@ -53,7 +53,6 @@ TABLE: tuple[tuple[str, tuple[str, ...]], ...] = (
     # The project's own files, and whatever is new: the tests of the project as a whole.
     ("*",                     ("tests/book/test_project.py", "tests/docs")),
 )  # fmt: skip
-PATTERNS = {"<chapter>": lambda root, stem: stem in {p.stem for p in book.chapters(root)}, "<page>": lambda *_: True}
 OF_THE_SITE = ("tests/pages", "tests/book/test_site.py")
 # Every chapter is executed again when one of these changes: too much for `make check`.
 UNDER_EVERY_CHAPTER = ("helpers/*.py", "requirements.txt", "requirements/book.*")
@@ -86,9 +85,8 @@ def row(name: str, root: Path = book.ROOT) -> tuple[str, ...]:
     """The tests in the row of a changed file."""
     path = Path(name)
     for pattern, tests in TABLE:
-        kind = next((kind for kind in PATTERNS if kind in pattern), None)
-        fits = fnmatch(name, pattern.replace(kind, "*") if kind else pattern)
-        if fits and (kind is None or (len(path.parts) == 2 and PATTERNS[kind](root, path.stem))):
+        fits = fnmatch(name, pattern.replace("<chapter>", "*").replace("<page>", "*"))
+        if fits and ("<chapter>" not in pattern or path.stem in _chapters(root)):
             return tuple(test.format(page=path.stem, itself=name) for test in tests)
     raise AssertionError("the last row takes everything")
 
@@ -102,7 +100,7 @@ def readers(run: str, root: Path = book.ROOT) -> list[str]:
 def select(files: Iterable[str], root: Path = book.ROOT) -> Selection:
     """What a change of these files can have broken. What is not there (any more) is no argument of pytest."""
     files = sorted(set(files))
-    chapters = {path.stem for path in book.chapters(root)}
+    chapters = _chapters(root)
     # A notebook and a stored run are a chapter's: what they break is what the chapter breaks.
     stand_for = {name: [name] for name in files}
     for name in files:
@@ -130,6 +128,11 @@ def select(files: Iterable[str], root: Path = book.ROOT) -> Selection:
 def about(test: str) -> set[str]:
     """The pages that a test is about, read from its name."""
     return {word for word in re.findall(r"[\w-]+", test) if word in _pages()}
+
+
+@cache
+def _chapters(root: Path) -> frozenset[str]:
+    return frozenset(path.stem for path in book.chapters(root))
 
 
 @cache

@@ -131,9 +131,7 @@ def some(names: list[str], options: list[str]) -> int:
     arguments, passed = list(chosen.tests), {}
     try:
         if chosen.under_every_chapter:
-            print(
-                "Every chapter is stale now; notebooks and pages are not looked at: `make book`, `make test`."
-            )
+            print("Every chapter is stale now; notebooks and pages are not looked at: `make book`, `make test`.")
             arguments = [test for test in arguments if not test.startswith(("notebooks", "tests/book", "tests/pages"))]
         else:
             if chosen.chapters:

@@ -27,8 +27,8 @@ from typing import Any
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a driver that was started does not survive a fork
 
-import matplotlib.pyplot as plt  # noqa: E402
-import torch  # noqa: E402
+import matplotlib.pyplot as plt
+import torch
 
 FORKS = hasattr(os, "fork")
 PATIENCE = 300  # seconds; a mistake may make an endless loop

@@ -62,7 +62,7 @@ BAD_MATHEMATICS = """() => [
 ]"""
 
 
-# Highlighted code is most of a page's elements, and axe looks for what lies behind each, many seconds long. One token of
+# Highlighted code is most of a page's elements, and axe looks for what lies behind each, for many seconds. One token of
 # each kind in each kind of block has the colours of all; the others become plain text.
 ONE_TOKEN_OF_A_KIND = """() => {
   const seen = new Set();
