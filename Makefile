@@ -14,7 +14,7 @@ endif
 THIS := $(if $(filter file,$(origin PYTHON)),,--this)
 
 .DEFAULT_GOAL := help
-.PHONY: help env book execute test serve lab bench lock matrix binder-check clean
+.PHONY: help env book execute test check serve lab bench lock matrix binder-check clean
 
 help: ## say what there is
 	@$(PYTHON) -c "import re; [print(f'  make {m[1]:14}{m[2]}') for m in re.finditer(r'^([\w-]+):.*?## (.+)$$', open('Makefile', encoding='utf-8').read(), re.M)]"
@@ -31,6 +31,9 @@ execute: env ## run the chapters that changed (all of them: make execute ALL=--a
 
 test: env ## check everything: lint, types, helpers, notebooks, book, and the pages in a browser
 	@$(VENV) -m tools.check
+
+check: env ## check what your changes can have broken (a page by name: make check ONLY=03)
+	@$(VENV) -m tools.check --changed $(ONLY)
 
 serve: env ## preview the book; it follows your edits (another port: make serve PORT=8001)
 	@$(VENV) -m tools.serve $(PORT)

@@ -16,8 +16,16 @@ document.addEventListener("DOMContentLoaded", () => {
   // The sidebar is part of no landmark as the theme writes it.
   document.querySelector("#pst-primary-sidebar")?.setAttribute("role", "complementary");
   document.querySelector("#pst-primary-sidebar")?.setAttribute("aria-label", "The book");
-  // The theme labels its search buttons otherwise than they read; a screen reader should hear what the eye sees.
-  for (const button of document.querySelectorAll(".search-button-field, .search-button__button")) {
-    button.removeAttribute("aria-label");
-  }
+  // The theme labels its search buttons otherwise than they read; a screen reader should hear what the eye sees. Where
+  // nothing is to be read (the header's is an icon, and a phone hides the sidebar's words), the label is all there is.
+  const buttons = [...document.querySelectorAll(".search-button-field, .search-button__button")];
+  const labels = new Map(buttons.map((button) => [button, button.getAttribute("aria-label")]));
+  const label = () => {
+    for (const [button, text] of labels) {
+      if (button.innerText.trim()) button.removeAttribute("aria-label");
+      else if (text) button.setAttribute("aria-label", text);
+    }
+  };
+  label();
+  window.addEventListener("resize", label);
 });

@@ -1,12 +1,28 @@
-"""Mistakes planted in the chapters' own code: each is noticed, by what the list says."""
+"""Mistakes planted in the chapters' own code: each is noticed, by what the list says; and without one, nothing is.
+
+The chapter stands in the name of each test: a chapter runs once for all of its tests, so they belong to one worker.
+"""
+
+from pathlib import PurePath
 
 import pytest
 
+from tests.mistakes.planting import chapters_that_catch
 from tools import chapters as book
 
-PLANTED = [mistake for mistake in book.mistakes() if not mistake["plant_file"].startswith("helpers/")]
+MISTAKES = book.mistakes()
+PLANTED = [mistake for mistake in MISTAKES if not mistake["plant_file"].startswith("helpers/")]
+CATCHING = {chapter for mistake in MISTAKES for chapter in chapters_that_catch(mistake)}
 
 
-@pytest.mark.parametrize("mistake", PLANTED, ids=[mistake["name"] for mistake in PLANTED])
+@pytest.mark.parametrize(
+    "mistake", PLANTED, ids=[f"{PurePath(mistake['plant_file']).stem}: {mistake['name']}" for mistake in PLANTED]
+)
 def test_is_caught(mistake, bench):
-    bench.assert_caught(mistake)
+    bench.assert_caught_in_chapter(mistake)
+
+
+@pytest.mark.parametrize("name", sorted(CATCHING))
+def test_without_a_mistake_nothing_is_noticed(name, bench):
+    """Every chapter that is run against a mistake passes without one, up to the last cell that is needed."""
+    assert bench.in_chapter(book.BOOK / f"{name}.md")[""] == {"error": None}

@@ -1,12 +1,22 @@
-"""Mistakes planted in the helpers: each is noticed, by what the list says."""
+"""Mistakes planted in the helpers: each is noticed, by what the list says; and without one, nothing is."""
 
 import pytest
 
+from tests.mistakes.planting import Catcher, chapters_that_catch
 from tools import chapters as book
 
-PLANTED = [mistake for mistake in book.mistakes() if mistake["plant_file"].startswith("helpers/")]
+MISTAKES = book.mistakes()
+PLANTED = [mistake for mistake in MISTAKES if mistake["plant_file"].startswith("helpers/")]
 
 
-@pytest.mark.parametrize("mistake", PLANTED, ids=[mistake["name"] for mistake in PLANTED])
-def test_is_caught(mistake, bench):
-    bench.assert_caught(mistake)
+@pytest.mark.parametrize(
+    "mistake", PLANTED, ids=[": ".join([*chapters_that_catch(mistake), mistake["name"]]) for mistake in PLANTED]
+)
+def test_is_caught(mistake, bench, tmp_path):
+    bench.assert_caught(mistake, tmp_path)
+
+
+def test_without_a_mistake_nothing_is_noticed(workshop):
+    """The tests that notice a mistake pass without one (what the chapters do without one: see the other file)."""
+    tests = {name for mistake in MISTAKES for name in mistake["caught_by"] if Catcher(name).is_test}
+    workshop.assert_run_and(False, book.ROOT, *sorted(tests))

@@ -1,40 +1,33 @@
-"""The built site, served on this machine, and a browser."""
+"""The built book, served on this machine, and pytest-playwright's browser: the first that starts here.
+
+Its options hold, for instance --headed, --browser-channel=msedge, --tracing=retain-on-failure.
+"""
 
 from __future__ import annotations
 
 import pytest
-from page_visits import serve
-from playwright.sync_api import sync_playwright
 
-from tools.browser import NoBrowser, find
+from tests.pages.page_visits import WIDE, serve
+from tools import browser as browsers
 from tools.build import SITE
 
 
 @pytest.fixture(scope="session")
-def site():
-    """The address of the built book."""
+def base_url():
+    """The address of the built book, for `page.goto("book/intro.html")`."""
     if not (SITE / "book" / "intro.html").is_file():
         pytest.fail("there is no built book: run `make book`")
-    server, address = serve(SITE)
-    yield address
-    server.shutdown()
+    with serve(SITE) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
-def chromium():
-    path = find()
-    if path is None:
-        raise NoBrowser("no Chromium: `make test` looks for one and says how to get it")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=path,
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-            ],
-        )
-        yield browser
-        browser.close()
+def browser(browser_type, browser_type_launch_args):
+    browser = browsers.launch(browser_type, **browser_type_launch_args)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="session")
+def browser_context_args(browser_context_args):
+    return browser_context_args | {"viewport": WIDE, "color_scheme": "light", "reduced_motion": "reduce"}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
+import io
 import threading
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+import numpy as np
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page
+from PIL import Image
+from playwright.sync_api import Page
 
 from tools.chapters import table_of_contents
 
@@ -21,11 +25,14 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         """Quiet."""
 
 
+@contextlib.contextmanager
 def serve(folder):
-    """A server of ``folder`` on a free port; returns it and its address."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server, f"http://127.0.0.1:{server.server_address[1]}"
+    """A server of ``folder`` on a free port; gives its address."""
+    handler = functools.partial(_Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
 
 
 PHONE = {"width": 390, "height": 844}
@@ -55,6 +62,18 @@ BAD_MATHEMATICS = """() => [
 ]"""
 
 
+# Highlighted code is most of a page's elements, and axe looks for what lies behind each, for many seconds. One token of
+# each kind in each kind of block has the colours of all; the others become plain text.
+ONE_TOKEN_OF_A_KIND = """() => {
+  const seen = new Set();
+  for (const token of document.querySelectorAll("pre span")) {
+    const kind = `${token.className} in ${token.parentElement.className} in ${token.closest("div")?.className}`;
+    if (seen.has(kind)) token.replaceWith(...token.childNodes); else seen.add(kind);
+  }
+}"""
+RESIZED = 500  # milliseconds; the theme's own scripts look at the new width after 300
+
+
 @dataclass
 class Visit:
     """What is wrong with a page: every list is empty when nothing is."""
@@ -64,6 +83,8 @@ class Visit:
     mathematics: list[str] = field(default_factory=list)
     access_light: list[str] = field(default_factory=list)
     access_dark: list[str] = field(default_factory=list)
+    access_phone: list[str] = field(default_factory=list)
+    figures: list[str] = field(default_factory=list)
     sticks_out: list[str] = field(default_factory=list)
 
 
@@ -82,37 +103,84 @@ def set_mode(page: Page, mode: str) -> None:
 
 def violations(page: Page) -> list[str]:
     """Axe's findings, each with the element it is about (without its own requests for the style sheets)."""
-    found = Axe().run(page, options={"preload": False}).response["violations"]
+    found = Axe().run(page, options={"preload": False, "resultTypes": ["violations"]}).response["violations"]
     return [f"{rule['id']}: {node['html'][:160]}" for rule in found for node in rule["nodes"]]
 
 
-def visit(browser: Browser, url: str) -> Visit:
-    """Everything that is wrong with the page at ``url``; requests to other hosts are noted and not sent."""
-    found, host = Visit(), urlsplit(url).netloc
-    context = browser.new_context(viewport=WIDE, reduced_motion="reduce", color_scheme="light")
+def pictures(page: Page) -> list[Image.Image]:
+    """The page's figures, as they are seen."""
+    shots = [figure.screenshot() for figure in page.locator(".bd-article img:visible").all()]
+    return [Image.open(io.BytesIO(shot)) for shot in shots]
+
+
+def watch(page: Page, url: str, found: Visit) -> None:
+    """Note what the page asks for and what goes wrong; requests to other hosts than the one of ``url`` are not sent."""
+    here = urlsplit(url)
 
     def only_here(route, request):
         parts = urlsplit(request.url)
-        if parts.scheme in ("data", "blob") or (parts.scheme == urlsplit(url).scheme and parts.netloc == host):
+        if parts.scheme in ("data", "blob") or (parts.scheme, parts.netloc) == (here.scheme, here.netloc):
             route.continue_()
         else:
             found.foreign.append(request.url)
             route.abort()
 
-    context.route("**/*", only_here)
-    page = context.new_page()
+    page.route("**/*", only_here)
     page.on("console", lambda message: message.type == "error" and found.errors.append(message.text))
     page.on("pageerror", lambda error: found.errors.append(str(error)))
     page.on("response", lambda answer: answer.status >= 400 and found.errors.append(f"{answer.status}: {answer.url}"))
     page.on("requestfailed", lambda request: found.errors.append(f"failed: {request.url}"))
+
+
+def visit(page: Page, url: str) -> Visit:
+    """Everything that is wrong with the page at ``url``: wide and light, dark, and on a phone."""
+    found = Visit()
+    watch(page, url, found)
     page.goto(url)
     settle(page)
     found.mathematics = page.evaluate(BAD_MATHEMATICS)
+    page.evaluate(ONE_TOKEN_OF_A_KIND)
     found.access_light = violations(page)
+    light = pictures(page)
     set_mode(page, "dark")
     found.access_dark = violations(page)
+    found.figures = illegible(light, pictures(page))
     page.set_viewport_size(PHONE)
-    page.wait_for_timeout(100)
+    page.wait_for_timeout(RESIZED)
+    found.access_phone = violations(page)
     found.sticks_out = page.evaluate(STICKS_OUT)
-    context.close()
     return found
+
+
+# ------------------------------------------------------------------------------------------------ figures in the dark
+
+
+def luminance(picture: Image.Image) -> np.ndarray:
+    """Relative luminance of every pixel (WCAG 2)."""
+    rgb = np.asarray(picture.convert("RGB"), dtype=float) / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return linear @ np.array([0.2126, 0.7152, 0.0722])
+
+
+def ink(picture: Image.Image) -> tuple[float, float]:
+    """The background's luminance (the commonest), and the share of pixels that stand out from it by 3 to 1 or more."""
+    values = luminance(picture)
+    counts, edges = np.histogram(values, bins=200, range=(0, 1))
+    background = float(edges[counts.argmax()])
+    lighter, darker = np.maximum(values, background), np.minimum(values, background)
+    return background, float(np.mean((lighter + 0.05) / (darker + 0.05) >= 3))
+
+
+def legible_in_the_dark(light: Image.Image, dark: Image.Image) -> bool:
+    """A dark background, and about as much that stands out from it as on the light page."""
+    (_, before), (background, after) = ink(light), ink(dark)
+    return background < 0.1 and after > 0.5 * before and after > 0.002
+
+
+def illegible(light: list[Image.Image], dark: list[Image.Image]) -> list[str]:
+    """The figures of a page that cannot be read when it is dark."""
+    return [
+        f"figure {place}: (background, ink) light {ink(by_day)}, dark {ink(by_night)}"
+        for place, (by_day, by_night) in enumerate(zip(light, dark, strict=True), start=1)
+        if not legible_in_the_dark(by_day, by_night)
+    ]

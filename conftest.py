@@ -1,0 +1,94 @@
+"""How the tests are shared out between workers, and in what order they come."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from xdist.scheduler import LoadScopeScheduling
+
+from tools import affected
+from tools import chapters as book
+
+SECONDS = "book/seconds-by-group"  # in pytest's cache: what each group took last time
+ALONE = ("tests/pages/test_every_page.py::test_page", "tests/mistakes/test_planted_in_helpers.py")
+ONE_CHAPTER = "tests/mistakes/test_planted_in_chapters.py"
+_seconds: dict[str, float] = {}
+
+
+def group(test: str) -> str:
+    """The tests that one worker runs, one after the other: what they share is made once.
+
+    These are the tests of a file; but the mistakes planted in one chapter; and one test where nothing is shared.
+    """
+    file = test.partition("::")[0]
+    if file == ONE_CHAPTER:
+        return f"{file}: {min(affected.about(test))}"
+    return test if test.startswith(ALONE) else file
+
+
+def expected(name: str, before: dict[str, float]) -> float:
+    """How long a group takes: as long as last time. Else chapters come first, and later ones take longer."""
+    if name in before:
+        return before[name]
+    chapter = min(affected.about(name), default="") if name.startswith((ONE_CHAPTER, "notebooks")) else ""
+    return 100.0 + int(chapter[:2]) if chapter[:2].isdigit() else 3.0
+
+
+@cache
+def of_chapters() -> set[Path]:
+    """The notebooks that chapters stand behind."""
+    return {book.notebook_of(chapter) for chapter in book.chapters()}
+
+
+class Shared(LoadScopeScheduling):
+    """xdist's scheduler by scope; a scope is a group, in the order of the tests."""
+
+    def __init__(self, config, log=None):
+        config.option.loadscopereorder = False
+        super().__init__(config, log)
+
+    def _split_scope(self, nodeid):
+        return group(nodeid)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return Shared(config, log)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--about", action="append", default=[], help="no test that is about other pages than these")
+    parser.addoption("--first", action="append", default=[], help="tests about these pages come first")
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """A notebook without a chapter is a reader's own, and no test."""
+    return True if collection_path.suffix == ".ipynb" and collection_path not in of_chapters() else None
+
+
+def pytest_collection_modifyitems(config, items):
+    """What changed comes first, then what takes longest: so no worker begins a long group when the others are done."""
+    asked, first = set(config.getoption("about")), set(config.getoption("first"))
+    if asked:
+        others = [item for item in items if (pages := affected.about(item.nodeid)) and not pages & asked]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
+    before = config.cache.get(SECONDS, {}) if hasattr(config, "cache") else {}
+    groups: dict[str, list] = {}
+    for item in items:
+        groups.setdefault(group(item.nodeid), []).append(item)
+    urgent = {name for name, those in groups.items() if any(affected.about(one.nodeid) & first for one in those)}
+    order = sorted(groups, key=lambda name: (name not in urgent, -expected(name, before)))
+    items[:] = [item for name in order for item in groups[name]]
+
+
+def pytest_runtest_logreport(report):
+    name = group(report.nodeid)
+    _seconds[name] = _seconds.get(name, 0) + report.duration
+
+
+def pytest_sessionfinish(session):
+    # A worker knows of its own tests only, and a run of some tests knows nothing of the others.
+    if not hasattr(session.config, "workerinput") and hasattr(session.config, "cache"):
+        before = session.config.cache.get(SECONDS, {})
+        session.config.cache.set(SECONDS, before | {name: round(took, 2) for name, took in _seconds.items()})

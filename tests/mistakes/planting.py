@@ -1,0 +1,198 @@
+"""Plant a mistake in a copy of the book, run there what should notice it, and say what happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tools import chapters as book
+
+WORKSHOP = Path(__file__).with_name("workshop.py")
+REFUSAL = re.compile(r"(?P<error>\w+) in (?P<chapter>[\w-]+)")
+CHAPTERS = book.chapters()
+COPIED = ("helpers", "book", "tests/helpers", "benchmarks/runs")
+
+
+@dataclass(frozen=True)
+class Catcher:
+    """What notices a mistake. One of three kinds.
+
+    - The label of an equation, or the name of a failure that a chapter shows: `holds` or `differs` raises there.
+    - ``SomeError in NN-chapter``: the code of that chapter stops with this error.
+    - ``tests/….py::test_name``: that test fails.
+    """
+
+    name: str
+
+    @property
+    def is_test(self) -> bool:
+        return "::" in self.name
+
+    @property
+    def refusal(self) -> re.Match[str] | None:
+        return REFUSAL.fullmatch(self.name)
+
+    @cached_property
+    def chapter(self) -> Path:
+        """The chapter that has the check."""
+        if self.refusal:
+            return book.BOOK / f"{self.refusal['chapter']}.md"
+        found = [path for path in CHAPTERS if self.is_checked_by(book.read_text(path))]
+        assert len(found) == 1, f"{self.name} should be checked in one chapter, but is in {[p.name for p in found]}"
+        return found[0]
+
+    def is_checked_by(self, source: str) -> bool:
+        return bool(re.search(rf'\b(holds|differs)\(\s*"{re.escape(self.name)}"', source))
+
+    def assert_is(self, found: dict[str, Any], mistake: dict[str, Any]) -> None:
+        """What stopped the chapter first is this, and nothing else."""
+        said = f"{mistake['name']}: {found}"
+        if self.refusal:
+            assert found["error"] == self.refusal["error"], said
+            assert mistake.get("says", "") in found["message"] + found["line"], said
+        else:
+            name = re.match(r"[\w-]*", found.get("message", ""))
+            assert found["error"] == "CheckFailed" and name[0] == self.name, said
+
+
+def chapters_that_catch(mistake: dict[str, Any]) -> list[str]:
+    """The chapters that notice a mistake, by name."""
+    catchers = map(Catcher, mistake["caught_by"])
+    return sorted({catcher.chapter.stem for catcher in catchers if not catcher.is_test})
+
+
+def cells(chapter: Path) -> list[str]:
+    """The code of a chapter, cell by cell."""
+    return [cell.source for cell in book.code_cells(book.read_chapter(chapter))]
+
+
+def plant(mistake: dict[str, Any], folder: Path) -> Path:
+    """Put a copy of the file with the mistake in it into a folder, and return its path."""
+    text = book.read_text(book.ROOT / mistake["plant_file"])
+    old, new = mistake["old"], mistake["new"]
+    where = f"{mistake['name']}: `old` occurs {text.count(old)} times in {mistake['plant_file']}, not once"
+    assert text.count(old) == 1, where
+    assert old != new
+    path = folder / mistake["plant_file"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    for source in [book.read_text(path)] if path.suffix == ".py" else cells(path):
+        compile(source, path.name, "exec")
+    return path
+
+
+class Workshop:
+    """The process that runs chapters and tests; see ``workshop.py``."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def do(self, root: Path, **job: Any) -> Any:
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, str(WORKSHOP)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                encoding="utf-8", env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"},
+            )  # fmt: skip
+        print(json.dumps({"root": str(root), **job}), file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        if not hasattr(os, "fork"):
+            self.close()
+        assert answer, "the process that runs chapters has died; its error is above"
+        return json.loads(answer)
+
+    def first_error(self, root: Path, sources: list[str]) -> dict[str, Any]:
+        return self.do(root, cells=sources, planted={})[""]
+
+    def assert_run_and(self, fail: bool, root: Path, *tests: str) -> None:
+        """These tests can be run, and one fails, or all pass."""
+        done = self.do(root, tests=tests)
+        assert done.get("status") in (0, 1), f"{tests} could not be run:\n{done}"
+        assert done["status"] == int(fail), f"{tests} should {'fail' if fail else 'pass'}:\n{done['written']}"
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.stdin.close()
+            self._process.stdout.close()
+            self._process.wait()
+            self._process = None
+
+
+class Bench:
+    """Where the mistakes are planted, and what has been found."""
+
+    def __init__(self, workshop: Workshop, folder: Path) -> None:
+        self._workshop = workshop
+        self._folder = folder
+        self._chapters: dict[Path, dict[str, dict[str, Any]]] = {}
+        self.mistakes = book.mistakes()
+
+    def in_chapter(self, chapter: Path) -> dict[str, dict[str, Any]]:
+        """What stops the chapter first with each mistake that is planted in its own code; under "": as it is.
+
+        All run in one go, side by side: what stands before the mistakes is the same for all.
+        """
+        if chapter not in self._chapters:
+            own = cells(chapter)
+            theirs = {
+                mistake["name"]: cells(plant(mistake, self._folder))
+                for mistake in self.mistakes
+                if mistake["plant_file"] == f"book/{chapter.name}"
+            }
+            for name, sources in theirs.items():
+                assert sources != own, f"{name} changes nothing in the code of {chapter.name}"
+            forks = theirs if hasattr(os, "fork") else {}
+            found = self._workshop.do(book.ROOT, cells=own[: self.needed(chapter, own)], planted=forks)
+            for name, sources in theirs.items():
+                if found[""]["error"] is None and found.get(name) is None:
+                    found[name] = self._workshop.first_error(book.ROOT, sources)
+            self._chapters[chapter] = found
+        return self._chapters[chapter]
+
+    def needed(self, chapter: Path, sources: list[str]) -> int:
+        """How many cells of a chapter are run against mistakes, at most."""
+        last = 0
+        for mistake in self.mistakes:
+            for catcher in map(Catcher, mistake["caught_by"]):
+                if catcher.is_test or catcher.chapter != chapter:
+                    continue
+                says = mistake.get("says") if catcher.refusal else None
+                those = [k for k, cell in enumerate(sources) if catcher.is_checked_by(cell) or (says and says in cell)]
+                # An error that is raised inside the helpers may come from any cell.
+                last = max(last, *(those or [len(sources) - 1]))
+        return last + 1
+
+    def assert_caught_in_chapter(self, mistake: dict[str, Any]) -> None:
+        """Everything that the list says catches a mistake in a chapter's code does, and nothing else before it."""
+        chapter = book.ROOT / mistake["plant_file"]
+        found = self.in_chapter(chapter)
+        assert found[""] == {"error": None}, f"{chapter.name} stops without a mistake: {found['']}"
+        for catcher in map(Catcher, mistake["caught_by"]):
+            assert not catcher.is_test, f"{mistake['name']}: no test runs the code of a chapter"
+            assert catcher.chapter == chapter, f"{mistake['name']}: {catcher.name} is not of {chapter.name}"
+            catcher.assert_is(found[mistake["name"]], mistake)
+
+    def assert_caught(self, mistake: dict[str, Any], folder: Path) -> None:
+        """Everything that the list says catches a mistake in the helpers does, and in a chapter nothing else before it.
+
+        The helpers are copied to ``folder``, with all that runs on them, and changed there.
+        """
+        for name in COPIED:
+            if (book.ROOT / name).is_dir():
+                shutil.copytree(book.ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(book.ROOT / "pyproject.toml", folder)
+        plant(mistake, folder)
+        tests = [name for name in mistake["caught_by"] if Catcher(name).is_test]
+        for test in tests:
+            self._workshop.assert_run_and(True, folder, test)
+        for catcher in map(Catcher, mistake["caught_by"]):
+            if not catcher.is_test:
+                sources = cells(catcher.chapter)
+                catcher.assert_is(self._workshop.first_error(folder, sources), mistake)

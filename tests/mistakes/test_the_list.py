@@ -1,0 +1,41 @@
+"""The list of mistakes is in order, and what plants them takes no harmless change for a mistake."""
+
+import pytest
+
+from tools import chapters as book
+
+
+def test_every_entry_is_complete():
+    mistakes = book.mistakes()
+    for mistake in mistakes:
+        assert {"name", "what", "plant_file", "old", "new", "caught_by"} <= mistake.keys(), mistake
+        assert mistake["caught_by"], f"{mistake['name']} is caught by nothing"
+        assert mistake["what"].endswith("."), mistake["name"]
+    names = [mistake["name"] for mistake in mistakes]
+    assert len(set(names)) == len(names)
+
+
+def test_a_change_that_is_no_mistake_is_not_caught(bench, tmp_path):
+    harmless = {
+        "name": "a comment",
+        "plant_file": "helpers/influence.py",
+        "old": "return -risk.slopes(theta, X.T)",
+        "new": "return -risk.slopes(theta, X.T)  # harmless",
+        "caught_by": ["eq-chain-rule"],
+    }
+    with pytest.raises(AssertionError, match="'error': None"):
+        bench.assert_caught(harmless, tmp_path)
+
+
+def test_a_change_in_a_chapter_that_is_no_mistake_is_not_caught(bench, monkeypatch):
+    harmless = {
+        "name": "a comment",
+        "plant_file": "book/02-chain-rule.md",
+        "old": "g_test = risk.gradients(theta_hat, test)[t]",
+        "new": "g_test = risk.gradients(theta_hat, test)[t]  # harmless",
+        "caught_by": ["eq-chain-rule"],
+    }
+    monkeypatch.setattr(bench, "mistakes", [harmless])
+    monkeypatch.setattr(bench, "_chapters", {})
+    with pytest.raises(AssertionError, match="'error': None"):
+        bench.assert_caught_in_chapter(harmless)
