@@ -48,8 +48,13 @@ def book() -> Iterator[Sphinx]:
             )  # fmt: skip
             app.setup_extension("sphinx_multitoc_numbering")
         except SphinxError as error:
-            raise Failed(str(error)) from None
+            raise Failed(_said(error)) from None
         yield app
+
+
+def _said(error: SphinxError) -> str:
+    """What went wrong, without Sphinx's frame round what one of our extensions said."""
+    return str(getattr(error, "orig_exc", None) or error)
 
 
 def render(app: Sphinx, pages: list[Path] | None = None, *, everything: bool = False) -> bool:
@@ -62,7 +67,7 @@ def render(app: Sphinx, pages: list[Path] | None = None, *, everything: bool = F
     try:
         app.build(everything, [str(page) for page in pages or []])
     except SphinxError as error:
-        raise Failed(str(error)) from None
+        raise Failed(_said(error)) from None
     return app.statuscode == 0 and app._warncount == 0
 
 

@@ -295,23 +295,34 @@ class Execution:
     def _stop(self, work: concurrent.futures.Future[None]) -> None:
         self._interrupted = True
         left = len(self._chapters) - self._done
-        print(f"\nInterrupted; {left} of {len(self._chapters)} chapters are left. The same command goes on with them.")
-        clients = list(self._running)
-        try:
-            for client in clients:
-                client.shutdown_kernel = "immediate"
-            work.cancel()
-            self._ended.wait(10)
-        except KeyboardInterrupt:
-            pass
-        for client in clients:
-            _kill(client)
+        groups = [_group(client) for client in self._running]
+
+        def at_once(*_: object) -> None:
+            for group in groups:
+                _kill(group)
+            os._exit(command.INTERRUPTED)
+
+        signal.signal(signal.SIGINT, at_once)
+        print(
+            f"\nInterrupted; {left} of {len(self._chapters)} chapters are left. The same command goes on with them.",
+            flush=True,
+        )
+        for client in list(self._running):
+            client.shutdown_kernel = "immediate"
+        work.cancel()
+        self._ended.wait(10)
+        for group in groups:
+            _kill(group)
 
     async def _all(self) -> None:
         free = asyncio.Semaphore(self._jobs)
         try:
             await asyncio.gather(*(self._one(chapter, free) for chapter in self._chapters))
         finally:
+            rest = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in rest:  # nbclient's watchers of kernels that are gone
+                task.cancel()
+            await asyncio.gather(*rest, return_exceptions=True)
             self._ended.set()
 
     async def _one(self, chapter: Path, free: asyncio.Semaphore) -> None:
@@ -337,15 +348,19 @@ class Execution:
         print(f"[{self._done}/{len(self._chapters)}] {words}", flush=True)
 
 
-def _kill(client: NotebookClient) -> None:
-    """End a kernel and all that it started, now."""
+def _group(client: NotebookClient) -> int | None:
+    """The group of processes that a kernel and all that it starts belong to."""
     provisioner = getattr(client.km, "provisioner", None)
-    pid = getattr(provisioner, "pid", None)
-    with contextlib.suppress(OSError, TypeError):
-        if hasattr(os, "killpg"):
-            os.killpg(provisioner.pgid or pid, signal.SIGKILL)
-        else:
-            os.kill(pid, signal.SIGTERM)
+    return getattr(provisioner, "pgid", None) or getattr(provisioner, "pid", None)
+
+
+def _kill(group: int | None) -> None:
+    """End a kernel and all that it started, now."""
+    with contextlib.suppress(OSError):
+        if group and hasattr(os, "killpg"):
+            os.killpg(group, signal.SIGKILL)
+        elif group:
+            os.kill(group, signal.SIGTERM)
 
 
 def execute(chapters: list[Path], jobs: int) -> list[str]:
@@ -375,7 +390,9 @@ def orphans(root: Path = book.ROOT) -> list[Path]:
 
 def _say_kept(chapter: Path, kept: Path | None) -> None:
     if kept:
-        print(f"notebooks/{book.notebook_of(chapter).name} had been changed by hand: it is kept as notebooks/{kept.name}")
+        print(
+            f"notebooks/{book.notebook_of(chapter).name} had been changed by hand: it is kept as notebooks/{kept.name}"
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -49,7 +49,9 @@ def tidy(notebook: NotebookNode) -> None:
     folded again. A notebook of the pipeline whose code printed the same again is then the same, byte for byte.
     """
     book = notebook.metadata.get("book")
-    notebook.metadata = NotebookNode({"kernelspec": KERNEL, "language_info": LANGUAGE} | ({"book": book} if book else {}))
+    notebook.metadata = NotebookNode(
+        {"kernelspec": KERNEL, "language_info": LANGUAGE} | ({"book": book} if book else {})
+    )
     # The minor version from which cells have ids; a fixed one, whatever the installed nbformat prefers.
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for cell in notebook.cells:

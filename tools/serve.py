@@ -1,6 +1,6 @@
 """Preview the book on this computer: a saved edit runs what is stale, renders its page, and the open page reloads.
 
-    python -m tools.serve [PORT]
+python -m tools.serve [PORT]
 """
 
 from __future__ import annotations
