@@ -47,16 +47,16 @@ STORED_RUN = re.compile(r"""\bstored_run\(\s*["'](\w+)["']\s*\)""")
 CELL_TIMEOUT = 120  # seconds
 TIMINGS = book.ROOT / "_build" / "execution-seconds.json"  # only to start the longest first; never in a notebook
 
-# Settings of the reader's that would change what a chapter prints or draws, or how Python reads it (PYTHONOPTIMIZE would
-# drop every assert). What decides the arithmetic's speed alone (threads, instruction set) stays.
+# Settings of the reader's that would change what a chapter prints or draws, or how Python reads it (PYTHONOPTIMIZE
+# would drop every assert). What decides the arithmetic's speed alone (threads, instruction set) stays.
 NOT_INHERITED = re.compile(r"PYTHON(?!HASHSEED)|IPYTHON|JUPYTER|MPL|MATPLOTLIB|COLUMNS$|LINES$|NO_COLOR$|FORCE_COLOR$")
 
 
-# ------------------------------------------------------------------------------------- what a stored notebook is made of
+# ------------------------------------------------------------------------------------ what a stored notebook is made of
 
 
 def recipe(chapter: Path) -> str:
-    """A hash of everything that decides the outputs: the chapter's code, its stored runs, the helpers, the libraries."""
+    """A hash of all that decides the outputs: the chapter's code, its stored runs, the helpers, the libraries."""
     root = chapter.parent.parent
     digest = hashlib.sha256()
     cells = book.code_cells(book.read_chapter(chapter))

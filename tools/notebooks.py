@@ -68,7 +68,7 @@ def tidy(notebook: NotebookNode) -> None:
 
 
 def folded(cell: NotebookNode) -> dict[str, object]:
-    """How Lab shows a cell at first, by its tags: a figure's code is folded, and what stands below a solution's title."""
+    """How Lab shows a cell at first, by its tags: a figure's code is folded, and what stands below a solution."""
     tags = cell.metadata.get("tags", [])
     if cell.cell_type == "code" and "hide-input" in tags:
         return {"jupyter": {"source_hidden": True}}
@@ -230,7 +230,7 @@ def set_aside(path: Path) -> Path | None:
 
 
 def is_kept_elsewhere(path: Path) -> bool:
-    """Whether nothing is lost with this file: it is empty, or git has it, as committed or as two sides of a conflict."""
+    """Whether nothing is lost with this file: it is empty, or git has it, committed or as two sides of a conflict."""
     content = path.read_bytes()
     if not content.strip() or MADE_BY_GIT.search(content.decode("utf-8", errors="replace")):
         return True

@@ -17,7 +17,6 @@ from tools import build, command, execute
 from tools import chapters as book
 from tools.command import Failed
 
-
 WATCHED = ("book", "helpers", "benchmarks/runs", "tests/mistakes.toml", "_config.yml", "_toc.yml", "requirements")
 # What only a new process takes up.
 OF_THE_PROGRAM = ("_config.yml", "_toc.yml", "_ext")

@@ -1,4 +1,4 @@
-"""What execution makes of a chapter: what is stale, what is stored, and the same bytes whatever the reader's settings."""
+"""What execution makes of a chapter: what is stale, what is stored, and the same bytes whatever the settings."""
 
 from __future__ import annotations
 
