@@ -72,6 +72,10 @@ def newest(session: nox.Session) -> None:
     session.chdir(copy_of_repository(folder))
     session.install("--no-deps", "-e", ".")
     session.run("python", "-m", "pip", "list")
+    # From torch 2.14 on, its own forward mode warns, and so do libraries on import: in kernels, in workers, everywhere.
+    ignore = 'warnings.filterwarnings("ignore", ".torch.jit.script. is", FutureWarning, "torch.jit._script")'
+    site = session.run("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True)
+    Path(site.strip(), "sitecustomize.py").write_text(f"import warnings\n{ignore}\n", encoding="utf-8")
     session.run(*HELPERS)
     session.run("python", "-m", "tools.execute", "--all")
     session.run("python", "-m", "tools.build")
