@@ -161,15 +161,14 @@ def test_only_what_the_notebooks_run_on_decides_the_digits():
     }
 
 
-# What a requirement is called where it is used, if not by its own name.
-USED_AS = {
-    "jupyter-book": "jupyter-book",
-    "pytest-xdist": "loadfile",
-    "scikit-learn": "sklearn",
-    "curvlinops-for-pytorch": "curvlinops",
-    "check-jsonschema": "check_jsonschema",
-    "axe-playwright-python": "axe_playwright_python",
-}
+# What a requirement is called where it is used, if neither by its own name nor by what is imported from it.
+USED_AS = {"pytest-xdist": "loadfile"}
+PROVIDERS = metadata.packages_distributions()  # what is imported -> what was installed for it
+
+
+def imported_from(name):
+    """What can be imported from a requirement."""
+    return [module for module, names in PROVIDERS.items() if name in map(canonicalize_name, names)]
 
 
 def test_every_requirement_is_used():
@@ -181,28 +180,27 @@ def test_every_requirement_is_used():
         )
         + "python3 (ipykernel)"
     )
-    unused = {name for name in direct() if not re.search(rf"\b{USED_AS.get(name, name.replace('-', '[-_]'))}\b", text)}
-    assert not unused
+    known_as = {name: [USED_AS.get(name, name), name.replace("-", "_"), *imported_from(name)] for name in direct()}
+    assert not {name for name, words in known_as.items() if not re.search(rf"\b({'|'.join(words)})\b", text)}
 
 
 STANDARD = set(sys.stdlib_module_names)
 OURS = {"helpers", "tools", "tests", "benchmarks", "page_visits", "page_furniture", "conftest"}
 # Come with a requirement, by that requirement's own promise.
 COMES_WITH = {
-    **dict.fromkeys(["yaml", "sphinx", "docutils", "myst_nb", "jupyter_cache", "tornado"], "jupyter-book"),
-    **dict.fromkeys(["numpy", "PIL"], "matplotlib"),
-    **dict.fromkeys(["dask", "cloudpickle"], "distributed"),
+    **dict.fromkeys(["yaml", "sphinx", "docutils", "myst_nb", "jupyter_cache"], "jupyter-book"),
+    **dict.fromkeys(["dask", "cloudpickle", "psutil"], "distributed"),
     "IPython": "ipykernel",
-    "ruamel": "check-jsonschema",
-    "packaging": "pytest",
+    "PIL": "matplotlib",
     "jupyter_client": "nbclient",
-    "sklearn": "scikit-learn",
-    "curvlinops": "curvlinops-for-pytorch",
+    "jupyter_server": "jupyterlab",
+    "packaging": "pytest",
+    "ruamel": "check-jsonschema",
 }
 
 
 def test_every_import_is_required():
-    required = {name.replace("-", "_") for name in direct()}
+    required = {module for name in direct() for module in imported_from(name)}
     # The libraries that the book is compared with have pins of their own; one of them, in a comment, is on no index.
     beside = (ROOT / "benchmarks" / "requirements.txt").read_text(encoding="utf-8").replace("-", "_")
     compared = re.findall(r"^(?:# )?(\w+)(?:\[\w+\])?(?:==| \d)", beside, re.MULTILINE)
@@ -217,6 +215,7 @@ def test_every_import_is_required():
         for name in set(imported) - set(optional) - STANDARD - OURS - required - set(COMES_WITH):
             missing.setdefault(name, []).append(path.name)
     assert not missing
+    assert set(COMES_WITH.values()) <= direct()
 
 
 def test_binder_takes_the_lock_and_the_cpu_build_of_torch():
@@ -246,10 +245,11 @@ def test_the_pins_satisfy_the_floors():
 
 
 def test_an_extra_has_everything_that_the_notebooks_import():
-    named = {need.name.replace("-", "_") for need in floors()}
-    names = named | {name for name, origin in COMES_WITH.items() if origin.replace("-", "_") in named} | OURS | STANDARD
+    named = {need.name for need in floors()}
+    known = STANDARD | OURS | {module for name in named for module in imported_from(name)}
+    known |= {module for module, name in COMES_WITH.items() if name in named}
     code = "\n".join(cell.source for path in book.chapters() for cell in book.code_cells(book.read_chapter(path)))
-    assert not set(re.findall(r"^\s*(?:from|import) (\w+)", code, re.MULTILINE)) - names
+    assert not set(re.findall(r"^\s*(?:from|import) (\w+)", code, re.MULTILINE)) - known
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no executable bit")
