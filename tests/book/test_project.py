@@ -185,7 +185,7 @@ def test_every_requirement_is_used():
 
 
 STANDARD = set(sys.stdlib_module_names)
-OURS = {"helpers", "tools", "tests", "benchmarks", "page_visits", "page_furniture", "conftest"}
+OURS = {"helpers", "tools", "tests", "benchmarks", "page_furniture", "conftest"}
 # Come with a requirement, by that requirement's own promise.
 COMES_WITH = {
     **dict.fromkeys(["yaml", "sphinx", "docutils", "myst_nb", "jupyter_cache"], "jupyter-book"),

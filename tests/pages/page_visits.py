@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Page, TimeoutError
 
 from tools.chapters import table_of_contents
 
@@ -71,7 +71,9 @@ ONE_TOKEN_OF_A_KIND = """() => {
     if (seen.has(kind)) token.replaceWith(...token.childNodes); else seen.add(kind);
   }
 }"""
-RESIZED = 500  # milliseconds; the theme's own scripts look at the new width after 300
+# The theme looks 300 ms after a change which code is too wide for its box, so that the keyboard can scroll it.
+WIDTHS_ARE_KNOWN = """() => ![...document.querySelectorAll("pre[tabindex='-1']")].some(
+  (e) => e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight)"""
 
 
 @dataclass
@@ -103,6 +105,8 @@ def set_mode(page: Page, mode: str) -> None:
 
 def violations(page: Page) -> list[str]:
     """Axe's findings, each with the element it is about (without its own requests for the style sheets)."""
+    with contextlib.suppress(TimeoutError):  # then axe says which
+        page.wait_for_function(WIDTHS_ARE_KNOWN, timeout=3000)
     found = Axe().run(page, options={"preload": False, "resultTypes": ["violations"]}).response["violations"]
     return [f"{rule['id']}: {node['html'][:160]}" for rule in found for node in rule["nodes"]]
 
@@ -146,7 +150,6 @@ def visit(page: Page, url: str) -> Visit:
     found.access_dark = violations(page)
     found.figures = illegible(light, pictures(page))
     page.set_viewport_size(PHONE)
-    page.wait_for_timeout(RESIZED)
     found.access_phone = violations(page)
     found.sticks_out = page.evaluate(STICKS_OUT)
     return found

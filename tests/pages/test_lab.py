@@ -17,8 +17,8 @@ import urllib.error
 import urllib.request
 
 import pytest
-from page_visits import WIDE
 
+from tests.pages.page_visits import WIDE
 from tools import chapters as book
 
 CHAPTER = "03-argmin"  # short, with exercises and a theorem
@@ -97,8 +97,8 @@ def lab(clone, tmp_path_factory):
 
 
 @pytest.fixture
-def tab(chromium, lab):
-    context = chromium.new_context(viewport=WIDE)
+def tab(browser, lab):
+    context = browser.new_context(viewport=WIDE)
     page = context.new_page()
     page.wrong = []
     page.on("response", lambda answer: answer.status >= 400 and page.wrong.append(f"{answer.status} {answer.url}"))
