@@ -103,10 +103,13 @@ def ensure() -> str:
     Raises:
         NoBrowser: if none can be had.
     """
+    named = os.environ.get("CHROMIUM")
+    if named and not Path(named).is_file():
+        raise NoBrowser(f"CHROMIUM={named}: there is no such file.")
     try:
         return name()
     except NoBrowser:
-        if os.environ.get("CHROMIUM"):
+        if named:
             raise
         install()
         return name()
