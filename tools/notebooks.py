@@ -178,8 +178,7 @@ def changes(path: Path, notebook: NotebookNode) -> list[str]:
     if "outputs" not in book:
         return ["it has no seal"]
     found = []
-    ids = [cell.get("id", "") for cell in notebook.cells]
-    foreign = sum(ids[k].split("-")[0] != content_id(cell) for k, cell in enumerate(notebook.cells))
+    foreign = sum(cell.get("id", "").split("-")[0] != content_id(cell) for cell in notebook.cells)
     if foreign:
         found.append(f"{foreign} of its cells {'is' if foreign == 1 else 'are'} new or edited")
     if outputs_hash(notebook) != book.outputs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,11 @@ def cell(code: str) -> str:
     return f"```{{code-cell}} ipython3\n{code}\n```\n"
 
 
+def hear_ctrl_c() -> None:
+    """As from a terminal: a shell that runs the tests in the background has its programs ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Checkout:
     """A checkout of a small book with the tools of this one."""
 
@@ -89,6 +95,8 @@ class Checkout:
     def start(self, tool: str, *arguments: str, **options) -> subprocess.Popen[str]:
         """Start ``python -m tools.<tool>`` in the checkout."""
         environment = os.environ | options.pop("env", {})
+        if os.name != "nt":
+            options["preexec_fn"] = hear_ctrl_c
         return subprocess.Popen(
             [sys.executable, "-m", f"tools.{tool}", *arguments], cwd=self.root, env=environment,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace", **options,

@@ -14,6 +14,8 @@ import pytest
 from tools import affected, check
 from tools import chapters as book
 
+from .conftest import hear_ctrl_c
+
 
 def test_a_readers_shell_does_not_change_what_is_tested(monkeypatch):
     settings = {
@@ -111,7 +113,7 @@ def test_ctrl_c_leaves_no_process_behind():
     )
     run = subprocess.Popen(
         [sys.executable, "-c", program], cwd=book.ROOT, start_new_session=True, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=hear_ctrl_c,
     )  # fmt: skip
     assert run.stdout.readline() == "== sleep\n"
     inner = int(run.stdout.readline())

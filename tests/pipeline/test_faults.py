@@ -325,4 +325,7 @@ def test_no_mistake_of_an_authors_ends_the_preview(made):
         assert answers()
     finally:
         process.send_signal(signal.SIGINT if os.name != "nt" else signal.SIGTERM)
-        process.communicate(timeout=20)
+        try:
+            process.communicate(timeout=20)
+        finally:
+            process.kill()  # nothing of a failed test goes on
