@@ -44,9 +44,12 @@ def files(folder):
 
 def lab_command(port):
     """The command that `make lab` runs, with this Python."""
+    # As from a shell: `make test` would tell this make that it is one within another, and it would say so.
+    makes = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    environment = {name: value for name, value in os.environ.items() if name not in makes}
     made = subprocess.run(
-        ["make", "-n", "-o", "env", "lab", f"PORT={port}", "VENV=python"],
-        cwd=book.ROOT, capture_output=True, text=True, check=True,
+        ["make", "--no-print-directory", "-n", "-o", "env", "lab", f"PORT={port}", "VENV=python"],
+        cwd=book.ROOT, env=environment, capture_output=True, text=True, encoding="utf-8", check=True,
     )  # fmt: skip
     program, *arguments = shlex.split(made.stdout)
     assert program == "python"
