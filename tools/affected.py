@@ -1,8 +1,8 @@
 """Which files can break which tests: the table behind `make check`. `make test` runs everything, whatever stands here.
 
 A test about one page has the page's name in its own (`test_is_its_chapters[03-argmin]`). So what a changed chapter can
-have broken are the tests that its row names, as far as they are about this chapter, about a page that lists it, or
-about no page in particular.
+have broken are the tests that its row names, as far as they are about this chapter or about no page in particular (like
+those of the ledger, which lists all chapters).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tools import chapters as book
 
 NOTEBOOKS = "notebooks/{page}.ipynb"
 ITSELF = "{itself}"
-LISTING = ("ledger",)  # pages that are made from the chapters
+HELPERS = "helpers"  # stands like a page in the name of a test that only a change of the helpers can break
 # The first row that a file matches counts. {page} stands for the page's name, {itself} for the file.
 TABLE: tuple[tuple[str, tuple[str, ...]], ...] = (
     # what changed            what it can have broken
@@ -119,15 +119,17 @@ def select(files: Iterable[str], root: Path = book.ROOT) -> Selection:
     return Selection(
         files=tuple(files),
         tests=tuple(sorted(tests)),
-        pages=frozenset() if whole else frozenset((*own, *LISTING)),
+        pages=frozenset() if whole else frozenset(own),
         chapters=tuple(stem for stem in own if stem in chapters),
         under_every_chapter=any(fnmatch(name, pattern) for name in files for pattern in UNDER_EVERY_CHAPTER),
     )
 
 
 def about(test: str) -> set[str]:
-    """The pages that a test is about, read from its name."""
-    return {word for word in re.findall(r"[\w-]+", test) if word in _pages()}
+    """The pages that a test is about, read from its name (for a cell, from the notebook's)."""
+    file, _, name = test.partition("::")
+    words = re.findall(r"[\w-]+", Path(file).stem if file.endswith(".ipynb") else name)
+    return {word for word in words if word in _pages() or word == HELPERS}
 
 
 @cache

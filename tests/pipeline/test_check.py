@@ -74,7 +74,7 @@ def test_a_changed_chapter_is_executed_built_and_tested(steps):
     assert check.some(["03"], ["-x"]) == 0
     assert modules(ran) == ["tools.execute", "tools.build", "pytest"]
     assert ran[0] == ("tools.execute", "03-argmin")
-    assert {"notebooks/03-argmin.ipynb", "--about=03-argmin", "--about=ledger", "-x"} <= set(ran[-1])
+    assert {"notebooks/03-argmin.ipynb", "--about=03-argmin", "-x"} <= set(ran[-1])
 
 
 def test_a_changed_helper_leaves_chapters_alone_and_says_so(steps, monkeypatch, capsys):
