@@ -64,6 +64,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 def pytest_addoption(parser):
     parser.addoption("--about", action="append", default=[], help="no test that is about other pages than these")
+    parser.addoption("--whole", action="append", default=[], help="but all tests that begin with this")
     parser.addoption("--first", action="append", default=[], help="tests about these pages come first")
 
 
@@ -74,9 +75,10 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 def pytest_collection_modifyitems(config, items):
     """What changed comes first, then what takes longest: so no worker begins a long group when the others are done."""
-    asked, first = set(config.getoption("about")), set(config.getoption("first"))
+    asked, first, whole = (set(config.getoption(name)) for name in ("about", "first", "whole"))
     if asked:
-        others = [item for item in items if (pages := affected.about(item.nodeid)) and not pages & asked]
+        some = [item for item in items if not item.nodeid.startswith(tuple(whole))]
+        others = [item for item in some if (pages := affected.about(item.nodeid)) and not pages & asked]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
     before = config.cache.get(SECONDS, {}) if hasattr(config, "cache") else {}

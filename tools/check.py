@@ -118,7 +118,8 @@ def everything(options: list[str]) -> int:
 def some(names: list[str], options: list[str]) -> int:
     """Check what the named pages, or else what differs from main, can have broken."""
     try:
-        chosen = affected.select(affected.named(names) if names else affected.changed())
+        files = affected.named(names) if names else affected.changed()
+        chosen = affected.select(files, same_code=[] if names else affected.only_text(files))
     except affected.Unknown as error:
         print(error, file=sys.stderr)
         return 1
@@ -141,7 +142,8 @@ def some(names: list[str], options: list[str]) -> int:
                 passed["a browser"] = has_browser()
         passed |= {step.title: step.passes() for step in beside}
         if arguments:
-            passed["tests"] = tests(*arguments, *(f"--about={page}" for page in sorted(chosen.pages)), *options)
+            about = [f"--about={page}" for page in sorted(chosen.pages)] + [f"--whole={test}" for test in chosen.whole]
+            passed["tests"] = tests(*arguments, *about, *options)
     finally:
         for step in beside:
             step.end()

@@ -103,11 +103,19 @@ def test_a_helper_stands_under_every_chapter():
     assert not chosen.looks_at_the_site
 
 
-def test_beside_a_chapter_another_change_leaves_no_page_out():
-    chosen = affected.select([f"book/{CHAPTERS[0]}.md", "book/_static/book.css"])
-    assert chosen.pages == frozenset()
-    assert "tests/pages" in chosen.tests
-    assert not any(test.startswith("tests/pages/") for test in chosen.tests)
+def test_what_changes_beside_a_chapter_is_tested_whole():
+    chosen = affected.select([f"book/{CHAPTERS[0]}.md", "book/_static/book.css", "CHANGELOG.md"])
+    assert chosen.pages == {CHAPTERS[0]}
+    assert {"tests/pages", "tests/docs"} <= set(chosen.whole)
+    assert not [test for test in chosen.whole if test.startswith("tests/mistakes")]
+    assert not any(test.startswith(("tests/pages/", "tests/docs/")) for test in chosen.tests)
+
+
+def test_a_changed_word_runs_no_code_of_the_chapter():
+    name = f"book/{CHAPTERS[0]}.md"
+    chosen = affected.select([name], same_code=[CHAPTERS[0]])
+    assert not [test for test in chosen.tests if test.startswith(("notebooks", "tests/mistakes"))]
+    assert set(chosen.tests) < set(affected.select([name]).tests)
 
 
 def test_a_stored_run_is_the_chapters_that_read_it():
@@ -171,6 +179,25 @@ def test_what_changed_is_told_by_git(repository):
     git("add", ".")
     git("commit", "-m", "2")
     assert affected.changed(folder) == expected
+
+
+def test_whether_only_text_changed_is_told_by_git(repository):
+    folder, git = repository
+    (folder / "book").mkdir()
+    page = folder / "book" / "a.md"
+    cell = "```{code-cell} ipython3\n:tags: [x]\nprint(1)\n```\n"
+    page.write_text(f"Words.\n\n{cell}")
+    git("add", ".")
+    git("commit", "-m", "2")
+    for text, same in (
+        (f"Other words.\n\n{cell}", ["a"]),
+        (f"Words.\n\n{cell}".replace("print(1)", "print(2)"), []),
+        (f"Words.\n\n{cell}".replace("[x]", "[y]"), []),
+        (f"Words.\n\n{cell}\n{cell}", []),
+    ):
+        page.write_text(text)
+        assert affected.only_text(["book/a.md", "edited.md"], folder) == same
+    assert affected.only_text(["book/new.md"], folder) == []
 
 
 def test_without_git_it_says_what_to_do(tmp_path):
