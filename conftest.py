@@ -11,7 +11,11 @@ from tools import affected
 from tools import chapters as book
 
 SECONDS = "book/seconds-by-group"  # in pytest's cache: what each group took last time
-ALONE = ("tests/pages/test_every_page.py::test_page", "tests/mistakes/test_planted_in_helpers.py")
+ALONE = (
+    "tests/mistakes/test_planted_in_helpers.py",
+    "tests/pages/test_every_page.py::test_page",
+    "tests/pipeline/test_faults.py",
+)
 ONE_CHAPTER = "tests/mistakes/test_planted_in_chapters.py"
 _seconds: dict[str, float] = {}
 
@@ -23,16 +27,18 @@ def group(test: str) -> str:
     """
     file = test.partition("::")[0]
     if file == ONE_CHAPTER:
-        return f"{file}: {min(affected.about(test))}"
+        return f"{file}::{min(affected.about(test))}"
     return test if test.startswith(ALONE) else file
 
 
 def expected(name: str, before: dict[str, float]) -> float:
-    """How long a group takes: as long as last time. Else chapters come first, and later ones take longer."""
+    """How long a group takes, in seconds: as long as last time. Else only the order counts: single tests come last."""
     if name in before:
         return before[name]
-    chapter = min(affected.about(name), default="") if name.startswith((ONE_CHAPTER, "notebooks")) else ""
-    return 100.0 + int(chapter[:2]) if chapter[:2].isdigit() else 3.0
+    if name.startswith(ALONE):
+        return 1.0
+    chapter = min(affected.about(name), default="")[:2]
+    return 100.0 + int(chapter) if chapter.isdigit() else 200.0  # later chapters compute more
 
 
 @cache
@@ -58,6 +64,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 def pytest_addoption(parser):
     parser.addoption("--about", action="append", default=[], help="no test that is about other pages than these")
+    parser.addoption("--whole", action="append", default=[], help="but all tests that begin with this")
     parser.addoption("--first", action="append", default=[], help="tests about these pages come first")
 
 
@@ -68,9 +75,10 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 def pytest_collection_modifyitems(config, items):
     """What changed comes first, then what takes longest: so no worker begins a long group when the others are done."""
-    asked, first = set(config.getoption("about")), set(config.getoption("first"))
+    asked, first, whole = (set(config.getoption(name)) for name in ("about", "first", "whole"))
     if asked:
-        others = [item for item in items if (pages := affected.about(item.nodeid)) and not pages & asked]
+        some = [item for item in items if not item.nodeid.startswith(tuple(whole))]
+        others = [item for item in some if (pages := affected.about(item.nodeid)) and not pages & asked]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
     before = config.cache.get(SECONDS, {}) if hasattr(config, "cache") else {}

@@ -1,8 +1,8 @@
 """Which files can break which tests: the table behind `make check`. `make test` runs everything, whatever stands here.
 
 A test about one page has the page's name in its own (`test_is_its_chapters[03-argmin]`). So what a changed chapter can
-have broken are the tests that its row names, as far as they are about this chapter, about a page that lists it, or
-about no page in particular.
+have broken are the tests that its row names, as far as they are about this chapter or about no page in particular (like
+those of the ledger, which lists all chapters).
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from tools import chapters as book
 
 NOTEBOOKS = "notebooks/{page}.ipynb"
 ITSELF = "{itself}"
-LISTING = ("ledger",)  # pages that are made from the chapters
+HELPERS = "helpers"  # stands like a page in the name of a test that only a change of the helpers can break
 # The first row that a file matches counts. {page} stands for the page's name, {itself} for the file.
 TABLE: tuple[tuple[str, tuple[str, ...]], ...] = (
     # what changed            what it can have broken
-    ("book/<chapter>.md",     (NOTEBOOKS, "tests/book/test_notebooks.py::test_is_its_chapters",
-                               "tests/book/test_notebooks.py::test_counts_run_from_one",
-                               "tests/book/test_notebooks.py::test_prints_no_warning_and_no_error",
-                               "tests/book/test_notebooks.py::test_has_nothing_private",
+    ("book/<chapter>.md",     ("tests/book/test_notebooks.py::test_is_its_chapters",
                                "tests/book/test_equations.py", "tests/book/test_figures.py", "tests/book/test_prose.py",
                                "tests/book/test_site.py", "tests/docs/test_references.py",
-                               "tests/mistakes/test_planted_in_chapters.py",
-                               "tests/mistakes/test_planted_in_helpers.py::test_is_caught",
                                "tests/pages/test_every_page.py::test_page")),
+    # … and, where not only its text changed:
+    ("code of <chapter>",     (NOTEBOOKS, "tests/book/test_notebooks.py::test_counts_run_from_one",
+                               "tests/book/test_notebooks.py::test_prints_no_warning_and_no_error",
+                               "tests/book/test_notebooks.py::test_has_nothing_private",
+                               "tests/mistakes/test_planted_in_chapters.py",
+                               "tests/mistakes/test_planted_in_helpers.py::test_is_caught")),
     ("book/<page>.md",        ("tests/book/test_site.py", "tests/docs", "tests/pages/test_every_page.py::test_page")),
     ("book/_static/*",        ("tests/book/test_site.py", "tests/pages")),
     ("book/references.bib",   ("tests/docs/test_references.py", "tests/book/test_site.py")),
@@ -55,7 +56,7 @@ TABLE: tuple[tuple[str, tuple[str, ...]], ...] = (
 )  # fmt: skip
 OF_THE_SITE = ("tests/pages", "tests/book/test_site.py")
 # Every chapter is executed again when one of these changes: too much for `make check`.
-UNDER_EVERY_CHAPTER = ("helpers/*.py", "requirements.txt", "requirements/book.*")
+UNDER_EVERY_CHAPTER = ("helpers/*.py", "requirements/book.*")
 
 
 class Unknown(Exception):
@@ -68,7 +69,8 @@ class Selection:
 
     files: tuple[str, ...]  # what changed
     tests: tuple[str, ...]  # arguments of pytest
-    pages: frozenset[str]  # the pages that tests may be about
+    pages: frozenset[str]  # the pages that they may be about,
+    whole: tuple[str, ...]  # except for these, of which none is left out
     chapters: tuple[str, ...]  # the chapters to execute first, by name
     under_every_chapter: bool
 
@@ -83,11 +85,11 @@ class Selection:
 
 def row(name: str, root: Path = book.ROOT) -> tuple[str, ...]:
     """The tests in the row of a changed file."""
-    path = Path(name)
+    stem = Path(name.removeprefix("code of ")).stem
     for pattern, tests in TABLE:
         fits = fnmatch(name, pattern.replace("<chapter>", "*").replace("<page>", "*"))
-        if fits and ("<chapter>" not in pattern or path.stem in _chapters(root)):
-            return tuple(test.format(page=path.stem, itself=name) for test in tests)
+        if fits and ("<chapter>" not in pattern or stem in _chapters(root)):
+            return tuple(test.format(page=stem, itself=name) for test in tests)
     raise AssertionError("the last row takes everything")
 
 
@@ -97,37 +99,48 @@ def readers(run: str, root: Path = book.ROOT) -> list[str]:
     return [path.stem for path in book.chapters(root) if named.search(book.read_text(path))]
 
 
-def select(files: Iterable[str], root: Path = book.ROOT) -> Selection:
-    """What a change of these files can have broken. What is not there (any more) is no argument of pytest."""
-    files = sorted(set(files))
-    chapters = _chapters(root)
-    # A notebook and a stored run are a chapter's: what they break is what the chapter breaks.
-    stand_for = {name: [name] for name in files}
+def select(files: Iterable[str], same_code: Iterable[str] = (), root: Path = book.ROOT) -> Selection:
+    """What a change of these files can have broken. What is not there (any more) is no argument of pytest.
+
+    Args:
+        same_code: the chapters among them, by name, of which only the text changed.
+    """
+    files, sources = sorted(set(files)), set()
     for name in files:
+        # A notebook and a stored run are a chapter's: what they break is what the chapter breaks.
         stem = Path(name).stem
-        if fnmatch(name, "notebooks/*.ipynb") and stem in chapters:
-            stand_for[name] = [f"book/{stem}.md"]
+        if fnmatch(name, "notebooks/*.ipynb") and stem in _chapters(root):
+            sources.add(f"book/{stem}.md")
         elif fnmatch(name, "benchmarks/runs/*.json"):
-            stand_for[name] = [f"book/{reader}.md" for reader in readers(stem, root)] or [name]
-    sources = sorted({source for those in stand_for.values() for source in those})
-    own = tuple(sorted(Path(source).stem for source in sources if fnmatch(source, "book/*.md")))
-    tests = {test for source in sources for test in row(source, root)}
-    tests = {test for test in tests if (root / test.partition("::")[0]).exists()}
-    # Whatever a whole folder or file takes in need not be named again; and then no page is left out.
-    tests = {test for test in tests if not any(test.startswith((f"{other}/", f"{other}::")) for other in tests)}
-    whole = any(not fnmatch(source, "book/*.md") for source in sources)
+            sources |= {f"book/{reader}.md" for reader in readers(stem, root)} or {name}
+        else:
+            sources.add(name)
+    pages = {Path(source).stem for source in sources if fnmatch(source, "book/*.md")}
+    chapters = pages & _chapters(root)
+    code = [f"code of {stem}" for stem in chapters - set(same_code)]
+
+    def there(names: Iterable[str]) -> set[str]:
+        tests = {test for name in names for test in row(name, root)}
+        return {test for test in tests if (root / test.partition("::")[0]).exists()}
+
+    whole = there(source for source in sources if not fnmatch(source, "book/*.md"))
+    tests = whole | there([*sources, *code])
     return Selection(
         files=tuple(files),
-        tests=tuple(sorted(tests)),
-        pages=frozenset() if whole else frozenset((*own, *LISTING)),
-        chapters=tuple(stem for stem in own if stem in chapters),
+        # What a whole folder or file takes in need not be named again.
+        tests=tuple(sorted(t for t in tests if not any(t.startswith((f"{other}/", f"{other}::")) for other in tests))),
+        pages=frozenset(pages),
+        whole=tuple(sorted(whole)),
+        chapters=tuple(sorted(chapters)),
         under_every_chapter=any(fnmatch(name, pattern) for name in files for pattern in UNDER_EVERY_CHAPTER),
     )
 
 
 def about(test: str) -> set[str]:
-    """The pages that a test is about, read from its name."""
-    return {word for word in re.findall(r"[\w-]+", test) if word in _pages()}
+    """The pages that a test is about, read from its name (for a cell, from the notebook's)."""
+    file, _, name = test.partition("::")
+    words = re.findall(r"[\w-]+", Path(file).stem if file.endswith(".ipynb") else name)
+    return {word for word in words if word in _pages() or word == HELPERS}
 
 
 @cache
@@ -146,22 +159,40 @@ def changed(root: Path = book.ROOT) -> list[str]:
     Raises:
         Unknown: where git cannot tell.
     """
-    bases = [_git(root, "merge-base", "HEAD", name) for name in ("origin/main", "main")]
-    base = next((found[0] for found in bases if found), "HEAD")
-    differing = _git(root, "diff", "--name-only", "--no-renames", base)
+    differing = _git(root, "diff", "-z", "--name-only", "--no-renames", _base(root))
     if differing is None:
         raise Unknown("git cannot say what changed here. Name it: `make check ONLY=03`, or run `make test`.")
-    return sorted({*differing, *(_git(root, "ls-files", "--others", "--exclude-standard") or [])})
+    new = _git(root, "ls-files", "-z", "--others", "--exclude-standard") or ""
+    return sorted(name for name in set(f"{differing}\0{new}".split("\0")) if name)
 
 
-def _git(root: Path, *arguments: str) -> list[str] | None:
-    # Every name ends with a zero byte, or names that are not ASCII come in quotes.
-    zero = [] if arguments[0] == "merge-base" else ["-z"]
+def only_text(files: Iterable[str], root: Path = book.ROOT) -> list[str]:
+    """The chapters among changed files, by name, whose code is still what it was."""
+    found = []
+    for name in files:
+        before = _git(root, "show", f"{_base(root)}:{name}") if fnmatch(name, "book/*.md") else None
+        path = root / name
+        if before and path.exists() and _code(before) == _code(book.read_text(path)):
+            found.append(path.stem)
+    return found
+
+
+def _code(text: str) -> list[str]:
+    # With the options: a tag can keep a cell from being run.
+    return re.findall(r"^```\{code-cell\}.*?\n(.*?)^```\s*$", text.replace("\r\n", "\n"), re.MULTILINE | re.DOTALL)
+
+
+def _base(root: Path) -> str:
+    bases = [_git(root, "merge-base", "HEAD", name) for name in ("origin/main", "main")]
+    return next((found.strip() for found in bases if found), "HEAD")
+
+
+def _git(root: Path, *arguments: str) -> str | None:
     try:
-        run = subprocess.run(["git", arguments[0], *zero, *arguments[1:]], cwd=root, capture_output=True, check=False)
+        run = subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False)
     except OSError:
         return None
-    return [name for name in re.split(r"[\0\n]", run.stdout.decode("utf-8")) if name] if run.returncode == 0 else None
+    return run.stdout.decode("utf-8") if run.returncode == 0 else None
 
 
 def named(names: Iterable[str], root: Path = book.ROOT) -> list[str]:

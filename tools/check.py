@@ -18,10 +18,12 @@ import sys
 import time
 from collections.abc import Iterable
 
-from tools import affected, browser, command, execute
+from tools import affected, command, execute
 from tools import chapters as book
 
 WORKERS = str(max(2, min(os.cpu_count() or 1, 4)))
+OF_THE_BOOK = ("notebooks", "tests/book", "tests/pages")  # tests of what is executed and built
+NOTEBOOKS = ("--nbval", "--nbval-current-env")
 PATIENCE = 20  # seconds that a program has to end its own processes after Ctrl-C
 
 
@@ -78,18 +80,12 @@ def style(files: Iterable[str] = (), types: bool = True) -> list[Step]:
     return [*steps, Step("types of the helpers", "mypy", beside_others=True)] if types else steps
 
 
-def has_browser() -> bool:
-    try:
-        print(f"== a browser: {browser.ensure()}", flush=True)
-    except browser.NoBrowser as error:
-        print(f"== a browser\n{error}", flush=True)
-        return False
-    return True
+def a_browser() -> Step:
+    return Step("a browser", "tools.browser", beside_others=True)
 
 
 def tests(*arguments: str) -> bool:
-    options = ["-q", "-n", WORKERS, "--dist", "loadscope", "--ff", "--nbval", "--nbval-current-env"]
-    return run("tests", "pytest", *options, *arguments)
+    return run("tests", "pytest", "-q", "-n", WORKERS, "--dist", "loadscope", "--ff", *NOTEBOOKS, *arguments)
 
 
 def outcome(passed: dict[str, bool]) -> int:
@@ -100,9 +96,9 @@ def outcome(passed: dict[str, bool]) -> int:
 
 
 def everything(options: list[str]) -> int:
-    beside = style()
+    beside = [*style(), a_browser()]
     try:
-        passed = {"the book": run("notebooks and pages", "tools.build"), "a browser": has_browser()}
+        passed = {"the book": run("notebooks and pages", "tools.build")}
         passed |= {step.title: step.passes() for step in beside}
         try:
             first = affected.select(affected.changed()).pages
@@ -118,7 +114,8 @@ def everything(options: list[str]) -> int:
 def some(names: list[str], options: list[str]) -> int:
     """Check what the named pages, or else what differs from main, can have broken."""
     try:
-        chosen = affected.select(affected.named(names) if names else affected.changed())
+        files = affected.named(names) if names else affected.changed()
+        chosen = affected.select(files, same_code=[] if names else affected.only_text(files))
     except affected.Unknown as error:
         print(error, file=sys.stderr)
         return 1
@@ -126,22 +123,32 @@ def some(names: list[str], options: list[str]) -> int:
         print("Nothing differs from main: there is nothing to check.")
         return 0
     print("changed: " + " ".join(chosen.files))
+    of_the_book = [test for test in chosen.tests if test.startswith(OF_THE_BOOK)]
+    others = [test for test in chosen.tests if test not in of_the_book]
+    if chosen.under_every_chapter:
+        print("Every chapter is stale now; notebooks and pages are not looked at: `make book`, `make test`.")
+        of_the_book = []
+    options = [
+        *(f"--about={page}" for page in sorted(chosen.pages)), *(f"--whole={test}" for test in chosen.whole), *options,
+    ]  # fmt: skip
     there = [name for name in chosen.python if (book.ROOT / name).exists()]
     beside = style(there, types=any(name.startswith("helpers/") for name in there)) if there else []
-    arguments, passed = list(chosen.tests), {}
+    passed = {}
     try:
-        if chosen.under_every_chapter:
-            print("Every chapter is stale now; notebooks and pages are not looked at: `make book`, `make test`.")
-            arguments = [test for test in arguments if not test.startswith(("notebooks", "tests/book", "tests/pages"))]
-        else:
+        if of_the_book:
+            if others:  # they run while the book is made; two writers would mix up pytest's cache
+                alone = ("-q", "-p", "no:cacheprovider")
+                beside.append(Step("tests that need no book", "pytest", *alone, *others, *options, beside_others=True))
+            if chosen.looks_at_the_site:
+                beside.append(a_browser())
             if chosen.chapters:
                 passed["the chapters"] = run("chapters", "tools.execute", *chosen.chapters)
             if chosen.looks_at_the_site:
                 passed["the book"] = run("pages", "tools.build")
-                passed["a browser"] = has_browser()
         passed |= {step.title: step.passes() for step in beside}
-        if arguments:
-            passed["tests"] = tests(*arguments, *(f"--about={page}" for page in sorted(chosen.pages)), *options)
+        last = of_the_book or others
+        if last:
+            passed["tests"] = tests(*last, *options)
     finally:
         for step in beside:
             step.end()

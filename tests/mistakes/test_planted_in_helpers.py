@@ -3,15 +3,18 @@
 import pytest
 
 from tests.mistakes.planting import Catcher, chapters_that_catch
+from tools import affected
 from tools import chapters as book
 
 MISTAKES = book.mistakes()
 PLANTED = [mistake for mistake in MISTAKES if mistake["plant_file"].startswith("helpers/")]
 
 
-@pytest.mark.parametrize(
-    "mistake", PLANTED, ids=[": ".join([*chapters_that_catch(mistake), mistake["name"]]) for mistake in PLANTED]
-)
+def named(mistake):
+    return ": ".join([*(chapters_that_catch(mistake) or [affected.HELPERS]), mistake["name"]])
+
+
+@pytest.mark.parametrize("mistake", PLANTED, ids=map(named, PLANTED))
 def test_is_caught(mistake, bench, tmp_path):
     bench.assert_caught(mistake, tmp_path)
 

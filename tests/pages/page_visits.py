@@ -62,15 +62,22 @@ BAD_MATHEMATICS = """() => [
 ]"""
 
 
-# Highlighted code is most of a page's elements, and axe looks for what lies behind each, for many seconds. One token of
-# each kind in each kind of block has the colours of all; the others become plain text.
-ONE_TOKEN_OF_A_KIND = """() => {
-  const seen = new Set();
-  for (const token of document.querySelectorAll("pre span")) {
-    const kind = `${token.className} in ${token.parentElement.className} in ${token.closest("div")?.className}`;
-    if (seen.has(kind)) token.replaceWith(...token.childNodes); else seen.add(kind);
+# Axe looks at what lies behind each piece of text, for many seconds on a page with much code. Three pieces of a kind
+# (the same elements, classes and styles, one within the other) have the colours of all: it is shown these.
+MARK_KINDS = """() => {
+  const seen = new Map();
+  for (const element of document.body.querySelectorAll("*")) {
+    if (![...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim())) continue;
+    let kind = "";
+    for (let e = element; e !== document.body; e = e.parentElement)
+      kind += ` ${e.tagName}.${[...e.classList].sort().join(".")} ${e.getAttribute("style") ?? ""}`;
+    seen.set(kind, (seen.get(kind) ?? 0) + 1);
+    element.dataset.kind = seen.get(kind) <= 3 ? "seen" : "again";
   }
 }"""
+ONLY_SEEN = (
+    """[data-kind=again] { visibility: hidden !important } [data-kind=seen] { visibility: visible !important }"""
+)
 # The theme looks 300 ms after a change which code is too wide for its box, so that the keyboard can scroll it.
 WIDTHS_ARE_KNOWN = """() => ![...document.querySelectorAll("pre[tabindex='-1']")].some(
   (e) => e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight)"""
@@ -103,11 +110,20 @@ def set_mode(page: Page, mode: str) -> None:
     page.wait_for_timeout(50)
 
 
-def violations(page: Page) -> list[str]:
-    """Axe's findings, each with the element it is about (without its own requests for the style sheets)."""
+def violations(page: Page, structure: bool = True) -> list[str]:
+    """Axe's findings, each with the element it is about: colours, and all that does not depend on them."""
     with contextlib.suppress(TimeoutError):  # then axe says which
         page.wait_for_function(WIDTHS_ARE_KNOWN, timeout=3000)
-    found = Axe().run(page, options={"preload": False, "resultTypes": ["violations"]}).response["violations"]
+    colours = {"runOnly": ["color-contrast"]}
+    all_else = {"rules": {"color-contrast": {"enabled": False}}}
+    found = []
+    for options in [all_else, colours] if structure else [colours]:
+        if options is colours:
+            sight = page.add_style_tag(content=ONLY_SEEN)
+        # Without axe's own requests for the style sheets.
+        answer = Axe().run(page, options={"preload": False, "resultTypes": ["violations"]} | options)
+        found += answer.response["violations"]
+    sight.evaluate("style => style.remove()")
     return [f"{rule['id']}: {node['html'][:160]}" for rule in found for node in rule["nodes"]]
 
 
@@ -143,11 +159,11 @@ def visit(page: Page, url: str) -> Visit:
     page.goto(url)
     settle(page)
     found.mathematics = page.evaluate(BAD_MATHEMATICS)
-    page.evaluate(ONE_TOKEN_OF_A_KIND)
+    page.evaluate(MARK_KINDS)
     found.access_light = violations(page)
     light = pictures(page)
     set_mode(page, "dark")
-    found.access_dark = violations(page)
+    found.access_dark = violations(page, structure=False)
     found.figures = illegible(light, pictures(page))
     page.set_viewport_size(PHONE)
     found.access_phone = violations(page)

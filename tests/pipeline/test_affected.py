@@ -82,7 +82,7 @@ def test_a_chapter_breaks_only_what_is_about_it(chapter):
     for name in (f"book/{chapter}.md", f"notebooks/{chapter}.ipynb"):
         chosen = affected.select([name])
         assert chosen.chapters == (chapter,)
-        assert chosen.pages == {chapter, "ledger"}
+        assert chosen.pages == {chapter}
         assert f"notebooks/{chapter}.ipynb" in chosen.tests
         assert [test for test in chosen.tests if test.startswith("notebooks/")] == [f"notebooks/{chapter}.ipynb"]
         assert chosen.looks_at_the_site
@@ -92,7 +92,7 @@ def test_a_chapter_breaks_only_what_is_about_it(chapter):
 def test_two_chapters_break_what_both_break():
     first, second = CHAPTERS[:2]
     chosen = affected.select([f"book/{first}.md", f"book/{second}.md"])
-    assert chosen.pages == {first, second, "ledger"}
+    assert chosen.pages == {first, second}
     assert {f"notebooks/{first}.ipynb", f"notebooks/{second}.ipynb"} <= set(chosen.tests)
 
 
@@ -103,11 +103,19 @@ def test_a_helper_stands_under_every_chapter():
     assert not chosen.looks_at_the_site
 
 
-def test_beside_a_chapter_another_change_leaves_no_page_out():
-    chosen = affected.select([f"book/{CHAPTERS[0]}.md", "book/_static/book.css"])
-    assert chosen.pages == frozenset()
-    assert "tests/pages" in chosen.tests
-    assert not any(test.startswith("tests/pages/") for test in chosen.tests)
+def test_what_changes_beside_a_chapter_is_tested_whole():
+    chosen = affected.select([f"book/{CHAPTERS[0]}.md", "book/_static/book.css", "CHANGELOG.md"])
+    assert chosen.pages == {CHAPTERS[0]}
+    assert {"tests/pages", "tests/docs"} <= set(chosen.whole)
+    assert not [test for test in chosen.whole if test.startswith("tests/mistakes")]
+    assert not any(test.startswith(("tests/pages/", "tests/docs/")) for test in chosen.tests)
+
+
+def test_a_changed_word_runs_no_code_of_the_chapter():
+    name = f"book/{CHAPTERS[0]}.md"
+    chosen = affected.select([name], same_code=[CHAPTERS[0]])
+    assert not [test for test in chosen.tests if test.startswith(("notebooks", "tests/mistakes"))]
+    assert set(chosen.tests) < set(affected.select([name]).tests)
 
 
 def test_a_stored_run_is_the_chapters_that_read_it():
@@ -129,6 +137,8 @@ def test_a_page_that_is_gone_and_a_new_file_still_select_tests():
         ("notebooks/03-argmin.ipynb::Cell 3", {"03-argmin"}),
         ("tests/pages/test_every_page.py::test_page[chromium-book/ledger]", {"ledger"}),
         ("tests/mistakes/test_planted_in_helpers.py::test_is_caught[03-argmin: ledger: x]", {"03-argmin", "ledger"}),
+        ("tests/mistakes/test_planted_in_helpers.py::test_is_caught[helpers: x]", {"helpers"}),
+        ("tests/helpers/test_risk.py::test_x[cpu]", set()),
         ("tests/book/test_prose.py::test_what_the_cells_printed_is_read", set()),
     ],
 )  # fmt: skip
@@ -171,6 +181,25 @@ def test_what_changed_is_told_by_git(repository):
     assert affected.changed(folder) == expected
 
 
+def test_whether_only_text_changed_is_told_by_git(repository):
+    folder, git = repository
+    (folder / "book").mkdir()
+    page = folder / "book" / "a.md"
+    cell = "```{code-cell} ipython3\n:tags: [x]\nprint(1)\n```\n"
+    page.write_text(f"Words.\n\n{cell}")
+    git("add", ".")
+    git("commit", "-m", "2")
+    for text, same in (
+        (f"Other words.\n\n{cell}", ["a"]),
+        (f"Words.\n\n{cell}".replace("print(1)", "print(2)"), []),
+        (f"Words.\n\n{cell}".replace("[x]", "[y]"), []),
+        (f"Words.\n\n{cell}\n{cell}", []),
+    ):
+        page.write_text(text)
+        assert affected.only_text(["book/a.md", "edited.md"], folder) == same
+    assert affected.only_text(["book/new.md"], folder) == []
+
+
 def test_without_git_it_says_what_to_do(tmp_path):
     with pytest.raises(affected.Unknown, match="ONLY="):
         affected.changed(tmp_path)
@@ -192,10 +221,11 @@ def test_what_shares_something_stays_together():
     assert sharing.group(f"{pages}[a]") != sharing.group(f"{pages}[b]")
 
 
-def test_the_longest_is_expected_to_be_as_long_as_last_time_or_a_late_chapter():
+def test_the_longest_comes_first_as_far_as_it_is_known():
     assert sharing.expected("a", {"a": 7.5}) == 7.5
-    late, early = (sharing.expected(f"notebooks/{name}.ipynb", {}) for name in ("19-real-data", "03-argmin"))
-    assert late > early > sharing.expected("tests/book/test_prose.py", {})
+    unknown = ["tests/helpers/test_risk.py", "notebooks/19-real-data.ipynb", "notebooks/03-argmin.ipynb"]
+    unknown.append("tests/pages/test_every_page.py::test_page[chromium-book/19-real-data]")
+    assert sorted(unknown, key=lambda name: -sharing.expected(name, {})) == unknown
 
 
 @pytest.mark.parametrize("name", ["Untitled.ipynb", "01-upweighting-Copy1.ipynb"])

@@ -53,7 +53,6 @@ def steps(monkeypatch):
             pass
 
     monkeypatch.setattr(check, "Step", Step)
-    monkeypatch.setattr(check.browser, "ensure", lambda: "chromium 1")
     return ran, failing
 
 
@@ -64,7 +63,7 @@ def modules(ran):
 def test_everything_is_run_even_if_a_step_fails(steps, capsys):
     ran, failing = steps
     assert check.everything([]) == 0
-    assert sorted(modules(ran)) == ["mypy", "pytest", "ruff", "ruff", "tools.build"]
+    assert sorted(modules(ran)) == ["mypy", "pytest", "ruff", "ruff", "tools.browser", "tools.build"]
     failing.add("tools.build")
     assert check.everything([]) == 1
     assert modules(ran)[-1] == "pytest"
@@ -74,9 +73,12 @@ def test_everything_is_run_even_if_a_step_fails(steps, capsys):
 def test_a_changed_chapter_is_executed_built_and_tested(steps):
     ran, _ = steps
     assert check.some(["03"], ["-x"]) == 0
-    assert modules(ran) == ["tools.execute", "tools.build", "pytest"]
-    assert ran[0] == ("tools.execute", "03-argmin")
-    assert {"notebooks/03-argmin.ipynb", "--about=03-argmin", "--about=ledger", "-x"} <= set(ran[-1])
+    assert modules(ran) == ["pytest", "tools.browser", "tools.execute", "tools.build", "pytest"]
+    assert ran[2] == ("tools.execute", "03-argmin")
+    beside, last = ran[0], ran[-1]
+    assert {"tests/mistakes/test_planted_in_chapters.py", "--about=03-argmin", "-x"} <= set(beside)
+    assert {"notebooks/03-argmin.ipynb", "--about=03-argmin", "-x"} <= set(last)
+    assert set(affected.select(["book/03-argmin.md"]).tests) <= {*beside, *last}
 
 
 def test_a_changed_helper_leaves_chapters_alone_and_says_so(steps, monkeypatch, capsys):
@@ -96,6 +98,14 @@ def test_no_change_runs_nothing_and_a_wrong_name_is_an_error(steps, monkeypatch,
     assert check.some(["77"], []) == 1
     assert "77" in capsys.readouterr().err
     assert ran == []
+
+
+def test_the_tests_beside_the_book_count(steps, monkeypatch):
+    ran, failing = steps
+    assert check.some(["03"], []) == 0
+    monkeypatch.setattr(check, "tests", lambda *arguments: True)
+    failing.add("pytest")
+    assert check.some(["03"], []) == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="Ctrl-C reaches a group of processes otherwise on this system")
