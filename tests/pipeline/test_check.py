@@ -101,7 +101,7 @@ def test_no_change_runs_nothing_and_a_wrong_name_is_an_error(steps, monkeypatch,
 
 
 def test_the_tests_beside_the_book_count(steps, monkeypatch):
-    ran, failing = steps
+    _, failing = steps
     assert check.some(["03"], []) == 0
     monkeypatch.setattr(check, "tests", lambda *arguments: True)
     failing.add("pytest")
