@@ -17,6 +17,7 @@ from docutils import nodes
 from livereload import Server
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.environment.collectors.toctree import TocTreeCollector
 from sphinx.util.build_phase import BuildPhase
 
 from tools import build, command, execute
@@ -36,6 +37,7 @@ class Preview:
         self._whole = False  # whether the site has been built as a whole
         self._seen: dict[Path, tuple[int, int]] = {}
         self._doctrees: dict[str, nodes.document] = {}
+        self._first = [(part, part.copy()) for part in _carried_over(app)]
         app.connect("env-purge-doc", self._forget)
 
     def _forget(self, app: Sphinx, env: BuildEnvironment, docname: str) -> None:
@@ -77,6 +79,9 @@ class Preview:
         chapters = [page.stem for page in pages if page in book.chapters()] if few else []
         if (chapters or not few) and execute.main(chapters):
             return 1
+        for part, first in self._first:
+            part.clear()
+            (part.update if isinstance(part, dict) else part.extend)(first)
         with command.alone(), self._doctrees_at_hand():
             good = build.render(self._app, pages if few else None)
         if not few:  # what a whole build leaves stays: let the collector not go through it at each edit
@@ -86,6 +91,16 @@ class Preview:
         self._whole = self._whole or good
         print(f"{', '.join(page.stem for page in pages) if few else 'The book'}: {time.perf_counter() - start:.1f} s")
         return 0
+
+
+def _carried_over(app: Sphinx) -> list[dict | list]:
+    """What extensions change while they build and do not set back, as they count on one build a process.
+
+    Chapters would be numbered on from the last build's, and pages would carry the scripts of the pages before.
+    """
+    handlers = [getattr(listener.handler, "__self__", None) for listener in app.events.listeners["env-get-updated"]]
+    collectors = [vars(handler) for handler in handlers if isinstance(handler, TocTreeCollector)]
+    return [app.registry.js_files, app.registry.css_files, app.builder._js_files, app.builder._css_files, *collectors]
 
 
 def _state() -> dict[Path, tuple[int, int]]:
