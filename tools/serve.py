@@ -5,13 +5,20 @@ python -m tools.serve [PORT]
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from docutils import nodes
 from livereload import Server
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.environment.collectors.toctree import TocTreeCollector
+from sphinx.util.build_phase import BuildPhase
 
 from tools import build, command, execute
 from tools import chapters as book
@@ -29,6 +36,32 @@ class Preview:
         self._app = app
         self._whole = False  # whether the site has been built as a whole
         self._seen: dict[Path, tuple[int, int]] = {}
+        self._doctrees: dict[str, nodes.document] = {}
+        self._first = [(part, part.copy()) for part in _carried_over(app)]
+        app.connect("env-purge-doc", self._forget)
+
+    def _forget(self, app: Sphinx, env: BuildEnvironment, docname: str) -> None:
+        """A page is about to be read again. Sphinx, made for one build a process, would go on with what it was."""
+        self._doctrees.pop(docname, None)
+        env._pickled_doctree_cache.pop(docname, None)
+
+    @contextlib.contextmanager
+    def _doctrees_at_hand(self) -> Iterator[None]:
+        """Figures are numbered through the whole book: do not unpickle all of it for each edit."""
+        load = BuildEnvironment.get_doctree
+
+        def get_doctree(env: BuildEnvironment, docname: str) -> nodes.document:
+            if self._app.phase != BuildPhase.READING:  # the writer changes what it gets
+                return load(env, docname)
+            if docname not in self._doctrees:
+                self._doctrees[docname] = load(env, docname)
+            return self._doctrees[docname]
+
+        BuildEnvironment.get_doctree = get_doctree
+        try:
+            yield
+        finally:
+            BuildEnvironment.get_doctree = load
 
     def update(self) -> None:
         """Run and render what the edits ask for. A mistake of the author's is said, and the preview goes on."""
@@ -46,11 +79,28 @@ class Preview:
         chapters = [page.stem for page in pages if page in book.chapters()] if few else []
         if (chapters or not few) and execute.main(chapters):
             return 1
-        with command.alone():
+        for part, first in self._first:
+            part.clear()
+            (part.update if isinstance(part, dict) else part.extend)(first)
+        with command.alone(), self._doctrees_at_hand():
             good = build.render(self._app, pages if few else None)
+        if not few:  # what a whole build leaves stays: let the collector not go through it at each edit
+            gc.unfreeze()
+            gc.collect()
+            gc.freeze()
         self._whole = self._whole or good
         print(f"{', '.join(page.stem for page in pages) if few else 'The book'}: {time.perf_counter() - start:.1f} s")
         return 0
+
+
+def _carried_over(app: Sphinx) -> list[dict | list]:
+    """What extensions change while they build and do not set back, as they count on one build a process.
+
+    Chapters would be numbered on from the last build's, and pages would carry the scripts of the pages before.
+    """
+    handlers = [getattr(listener.handler, "__self__", None) for listener in app.events.listeners["env-get-updated"]]
+    collectors = [vars(handler) for handler in handlers if isinstance(handler, TocTreeCollector)]
+    return [app.registry.js_files, app.registry.css_files, app.builder._js_files, app.builder._css_files, *collectors]
 
 
 def _state() -> dict[Path, tuple[int, int]]:
