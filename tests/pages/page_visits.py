@@ -8,6 +8,7 @@ import http.server
 import io
 import threading
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -63,8 +64,10 @@ BAD_MATHEMATICS = """() => [
 
 
 # Axe looks at what lies behind each piece of text, for many seconds on a page with much code. Three pieces of a kind
-# (the same elements, classes and styles, one within the other) have the colours of all: it is shown these.
-MARK_KINDS = """() => {
+# (the same elements, classes and styles, one within the other) have the colours of all: it is shown these. Of code, all
+# other tokens become plain text. The glyphs of a formula are no text to axe: a box of the same size stands for them, unless
+# something in it can take the focus.
+FEW_OF_A_KIND = """() => {
   const seen = new Map();
   for (const element of document.body.querySelectorAll("*")) {
     if (![...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim())) continue;
@@ -73,6 +76,15 @@ MARK_KINDS = """() => {
       kind += ` ${e.tagName}.${[...e.classList].sort().join(".")} ${e.getAttribute("style") ?? ""}`;
     seen.set(kind, (seen.get(kind) ?? 0) + 1);
     element.dataset.kind = seen.get(kind) <= 3 ? "seen" : "again";
+  }
+  const focusable = "a[href], button, input, select, textarea, [tabindex]";
+  for (const token of document.querySelectorAll("pre span[data-kind=again]"))
+    if (!token.querySelector(focusable)) token.replaceWith(token.textContent);
+  for (const formula of document.querySelectorAll("mjx-math[aria-hidden=true]")) {
+    if (formula.querySelector(focusable)) continue;
+    const {width, height} = formula.getBoundingClientRect();
+    formula.textContent = "x";
+    Object.assign(formula.style, {display: "inline-block", width: `${width}px`, height: `${height}px`});
   }
 }"""
 ONLY_SEEN = (
@@ -110,21 +122,25 @@ def set_mode(page: Page, mode: str) -> None:
     page.wait_for_timeout(50)
 
 
-def violations(page: Page, structure: bool = True) -> list[str]:
-    """Axe's findings, each with the element it is about: colours, and all that does not depend on them."""
+def colours(page: Page) -> list[str]:
+    """Axe's findings about contrast, each with the element it is about."""
+    sight = page.add_style_tag(content=ONLY_SEEN)
+    found = violations(page, {"runOnly": ["color-contrast"]})
+    sight.evaluate("style => style.remove()")
+    return found
+
+
+def structure(page: Page) -> list[str]:
+    """Axe's findings about all that does not depend on colours."""
     with contextlib.suppress(TimeoutError):  # then axe says which
         page.wait_for_function(WIDTHS_ARE_KNOWN, timeout=3000)
-    colours = {"runOnly": ["color-contrast"]}
-    all_else = {"rules": {"color-contrast": {"enabled": False}}}
-    found = []
-    for options in [all_else, colours] if structure else [colours]:
-        if options is colours:
-            sight = page.add_style_tag(content=ONLY_SEEN)
-        # Without axe's own requests for the style sheets.
-        answer = Axe().run(page, options={"preload": False, "resultTypes": ["violations"]} | options)
-        found += answer.response["violations"]
-    sight.evaluate("style => style.remove()")
-    return [f"{rule['id']}: {node['html'][:160]}" for rule in found for node in rule["nodes"]]
+    return violations(page, {"rules": {"color-contrast": {"enabled": False}}})
+
+
+def violations(page: Page, options: dict[str, Any]) -> list[str]:
+    # Without axe's own requests for the style sheets.
+    answer = Axe().run(page, options={"preload": False, "resultTypes": ["violations"]} | options)
+    return [f"{rule['id']}: {node['html'][:160]}" for rule in answer.response["violations"] for node in rule["nodes"]]
 
 
 def pictures(page: Page) -> list[Image.Image]:
@@ -159,15 +175,17 @@ def visit(page: Page, url: str) -> Visit:
     page.goto(url)
     settle(page)
     found.mathematics = page.evaluate(BAD_MATHEMATICS)
-    page.evaluate(MARK_KINDS)
-    found.access_light = violations(page)
+    wide = page.viewport_size
+    page.set_viewport_size(PHONE)
+    found.sticks_out = page.evaluate(STICKS_OUT)
+    page.evaluate(FEW_OF_A_KIND)
+    found.access_phone = structure(page) + colours(page)
+    page.set_viewport_size(wide)
+    found.access_light = structure(page) + colours(page)
     light = pictures(page)
     set_mode(page, "dark")
-    found.access_dark = violations(page, structure=False)
+    found.access_dark = colours(page)
     found.figures = illegible(light, pictures(page))
-    page.set_viewport_size(PHONE)
-    found.access_phone = violations(page)
-    found.sticks_out = page.evaluate(STICKS_OUT)
     return found
 
 

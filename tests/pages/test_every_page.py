@@ -63,6 +63,30 @@ def test_each_check_notices_what_is_planted(broken, aspect):
     assert getattr(broken, aspect)
 
 
+CODE = """<!doctype html><html lang="en"><head><title>Code</title><style>
+body { background: #fff; color: #000 }</style></head><body><main>
+<h1>Code</h1><pre tabindex="0"><span class="c"># as always</span>
+<span class="n">one</span> <span class="n">two</span> <span class="n">three</span> <span class="n">four</span></pre>
+LAST</main></body></html>"""
+
+
+@pytest.mark.parametrize(
+    ("last", "wrong"),
+    [
+        ('<pre tabindex="0"><span class="n">five</span></pre>', []),
+        ('<pre tabindex="0"><span class="n" style="color: #bbb">five</span></pre>', ["color-contrast"]),
+        ('<pre tabindex="0"><a href="x" class="n"></a></pre>', ["link-name"]),
+        ('<p><mjx-math aria-hidden="true"><a href="x">in a formula</a></mjx-math></p>', ["aria-hidden-focus"]),
+    ],
+)  # fmt: skip
+def test_what_axe_is_shown_has_a_piece_of_every_kind(page, tmp_path, last, wrong):
+    """One more token of a kind that was seen; of that kind, but paler; and what is left of code and formulas."""
+    file = tmp_path / "code.html"
+    file.write_text(CODE.replace("LAST", last), encoding="utf-8")
+    found = visit(page, file.as_uri())
+    assert sorted({finding.partition(":")[0] for finding in found.access_light + found.access_phone}) == wrong
+
+
 def test_what_only_a_phone_hides_is_noticed_only_there(broken):
     assert any("button-name" in finding for finding in broken.access_phone)
     assert not any("button-name" in finding for finding in broken.access_light)
