@@ -65,8 +65,8 @@ BAD_MATHEMATICS = """() => [
 
 # Axe looks at what lies behind each piece of text, for many seconds on a page with much code. Three pieces of a kind
 # (the same elements, classes and styles, one within the other) have the colours of all: it is shown these. Of code, all
-# other tokens become plain text. The glyphs of a formula are no text to axe: a box of the same size stands for them, unless
-# something in it can take the focus.
+# other tokens become plain text. The glyphs of a formula are no text to axe: a box of the same size stands for them,
+# unless something in it can take the focus.
 FEW_OF_A_KIND = """() => {
   const seen = new Map();
   for (const element of document.body.querySelectorAll("*")) {
