@@ -1,4 +1,4 @@
-"""Retrainings and influences on more than one machine: in chunks, by `dask.distributed`.
+"""Retrainings and influences on more than one machine: in chunks, by `dask.distributed` (``pip install …[cluster]``).
 
 A task is one chunk, some groups to leave out or some test points. It calls the very function that one machine would
 call, `leave_group_out` or `influence`, on one thread, and a process takes its tasks in turn: start workers with one
@@ -12,30 +12,34 @@ import hashlib
 import io
 import os
 import pickle
-import re
+import sys
+import sysconfig
 import threading
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from helpers.curvature import HessianOperator
-from helpers.data import Data
-from helpers.files import write_whole
-from helpers.influence import Convention, influence
-from helpers.optimum import Certificates
-from helpers.retraining import leave_group_out
-from helpers.risk import Risk
-from helpers.solvers import Solution, conjugate_gradients
+from .curvature import HessianOperator
+from .data import Data
+from .files import write_whole
+from .influences import Convention, influence
+from .optimum import Minima, cause
+from .retraining import leave_group_out, leave_out_weights
+from .risk import Risk
+from .solvers import Solution, conjugate_gradients
 
 if TYPE_CHECKING:  # the library is imported where it is needed: not every user of the helpers has a cluster
     from distributed import Client
 
+_PLACES = (*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, str(Path(__file__).parent))
+_INSTALLED = [Path(place).resolve() for place in _PLACES]  # what lies there belongs to nobody's own code
 _Form = Sequence[tuple[torch.dtype, tuple[int, ...]]]  # of the tensors in one result
 
 
@@ -46,33 +50,34 @@ def leave_group_out_on(
     groups: Sequence[Sequence[int]] | None = None,
     *,
     convention: Convention = "mean",
+    weights: Tensor | None = None,
     start: Tensor | None = None,
-    gtol: float = 1e-9,
+    gtol: float | None = None,
+    throw: bool = True,
     chunk: int = 64,
     store: Path | str | None = None,
-) -> Certificates:
+) -> Minima:
     """`leave_group_out` on a cluster, ``chunk`` groups a task: the same minima, in the order of ``groups``.
 
     Without ``groups`` each point is left out alone, as by `leave_one_out`.
 
     Args:
         client: of the cluster.
-        risk, theta, groups, convention, start, gtol: as in `leave_group_out`.
+        risk, theta, groups, convention, weights, start, gtol, throw: as in `leave_group_out`.
         chunk: how many groups a task leaves out in turn. They are retrained in one batch; each task also computes and
             factors the Hessian at ``theta``.
         store: a folder in which every chunk is kept as soon as it has arrived, under a name made of all that decides
             its result. A later call takes up what is there, whatever became of workers, scheduler and client. A file
             that is not whole, or not what its name says, is never believed: a warning names it, and its chunk is
             computed again. If a chunk cannot be kept, as on a full disk, a warning says so, and its result comes back
-            from this call all the same. Several clients may share a folder. Of code that you import from a module of
-            your own only the name counts: when you change it, take another folder.
+            from this call all the same. Several clients may share a folder. The name sees the code of your own
+            modules, and the versions of the helpers and of torch.
 
     Raises:
-        NotConverged, NotAMinimum, ValueError: of the first chunk that failed, after all others are done. Its message
-            counts as ``groups`` does, its ``theta`` is that of the chunk, and its ``finished`` holds the results of the
-            other chunks by their first group.
+        NotConverged, NotAMinimum: as `leave_group_out`, when all is done.
+        NotStationary, NotPositiveDefinite, ValueError: of the first chunk that failed, after all others are done. Its
+            ``finished`` holds the results of the other chunks by their first group.
         KilledWorker: in the same way, for a chunk under which one worker after another died.
-        NotStationary, NotPositiveDefinite: as `leave_group_out`.
         OSError: if ``store`` is no folder and cannot be made one. Nothing has been computed then.
     """
     groups = [[i] for i in range(risk.n)] if groups is None else groups
@@ -80,9 +85,20 @@ def leave_group_out_on(
         (groups[k : k + chunk], start if start is None or start.ndim == 1 else start[k : k + chunk])
         for k in _firsts(len(groups), chunk)
     ]
-    forms = [[(theta.dtype, (len(some), *rest)) for rest in ((len(theta),), (), ())] for some, _ in pieces]
-    found = _run(client, _leave_out, (risk, theta, convention, gtol), pieces, ("group", chunk), store, forms)
-    return Certificates(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+    W = leave_out_weights(
+        risk.n, groups, convention, weights=weights, dtype=theta.dtype, device=theta.device
+    )  # refuses what is no group before anything is done
+    d = theta.dtype
+    forms = [[(d, (len(g), len(theta))), *[(d, (len(g),))] * 3, (torch.bool, (len(g),))] for g, _ in pieces]
+    shared = (risk, theta, convention, weights, gtol)
+    found = _run(client, _leave_out, shared, pieces, ("group", chunk), store, forms)
+    thetas, norms, smallest, tolerances, certified = (torch.cat(parts) for parts in zip(*found, strict=True))
+    minima = Minima(thetas, norms, smallest, certified, float(tolerances.max()))
+    return (
+        minima.or_raise("group", lambda k: cause(risk, thetas[k], W[k], float(norms[k]), minima.tolerance))
+        if throw
+        else minima
+    )
 
 
 def influence_on(
@@ -93,7 +109,7 @@ def influence_on(
     *,
     weights: Tensor | None = None,
     solve: Callable[[HessianOperator, Tensor], Solution | Tensor] = conjugate_gradients,
-    gtol: float = 1e-6,
+    gtol: float | None = None,
     chunk: int = 16,
     store: Path | str | None = None,
 ) -> Tensor:
@@ -108,10 +124,13 @@ def influence_on(
     return torch.cat(_run(client, _influence, shared, pieces, ("test point", chunk), store, forms))
 
 
-def _leave_out(shared: Any, piece: Any) -> tuple[Tensor, Tensor, Tensor]:
-    (risk, theta, convention, gtol), (groups, start) = shared, piece
-    found = leave_group_out(risk, theta, groups, convention=convention, start=start, gtol=gtol)
-    return found.thetas, found.gradient_norms, found.smallest_eigenvalues
+def _leave_out(shared: Any, piece: Any) -> tuple[Tensor, ...]:
+    (risk, theta, convention, weights, gtol), (groups, start) = shared, piece
+    found = leave_group_out(
+        risk, theta, groups, convention=convention, weights=weights, start=start, gtol=gtol, throw=False
+    )
+    tolerances = torch.full_like(found.gradient_norms, found.tolerance)
+    return found.thetas, found.gradient_norms, found.smallest_eigenvalues, tolerances, found.certified
 
 
 def _influence(shared: Any, piece: Any) -> Tensor:
@@ -135,14 +154,8 @@ class _Failure:
     where: str
 
     def restored(self, item: str, first: int) -> Exception:
-        """The exception again, naming problems by their place in the whole list."""
         error = self.kind.__new__(self.kind, *self.args)
-
-        def whole(match: re.Match[str]) -> str:
-            return f"{item} {first + int(match[1])}"
-
-        named = r"\b(?:problem|group) (\d+)"
-        error.args = tuple(re.sub(named, whole, part) if isinstance(part, str) else part for part in self.args)
+        error.args = self.args
         vars(error).update(self.state)
         error.add_note(f"In the chunk that begins with {item} {first}.\n{self.where}")
         return error
@@ -197,7 +210,7 @@ def _run(
             Path(store).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OSError(f"The store {store} is no folder and cannot be made one: {error}.") from error
-        inputs = _name(function, shared)
+        inputs = _name(function.__name__, shared)
         code = _name([module.read_bytes() for module in sorted(Path(__file__).parent.glob("*.py"))])
         files = {k: Path(store) / f"{_name(code, inputs, piece)}.pt" for k, piece in enumerate(pieces)}
         for k, file in files.items():
@@ -241,11 +254,13 @@ def _run(
 
 
 def _name(*inputs: Any) -> str:
-    """A hash of everything in the inputs: of numbers their bytes, of functions their code. The same in any process.
+    """A hash of everything in the inputs: of numbers their bytes, of functions and classes their code as it was loaded.
 
-    But of what is imported from a module only the name: so it is pickled.
+    The same in any process. Only what is installed counts by its name alone.
     """
     import cloudpickle
+
+    seen: dict[int, Any] = {}  # kept alive, so that no other gets the same id
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         def persistent_id(self, value: Any) -> Any:
@@ -253,9 +268,50 @@ def _name(*inputs: Any) -> str:
                 return None
             return str(value.dtype), tuple(value.shape), value.detach().cpu().contiguous().numpy().tobytes()
 
+        def reducer_override(self, value: Any) -> Any:
+            if not isinstance(value, type | FunctionType) or _is_installed(value):
+                return super().reducer_override(value)
+            if id(value) in seen:
+                return repr, (value.__qualname__,)
+            seen[id(value)] = value
+            return repr, (_code(value),)
+
     written = io.BytesIO()
-    Pickler(written).dump(inputs)
+    Pickler(written).dump((torch.__version__, inputs))
     return hashlib.sha256(written.getvalue()).hexdigest()[:32]
+
+
+def _is_installed(value: type | FunctionType) -> bool:
+    """Whether it belongs to Python, to an installed package, or to the helpers."""
+    if value.__module__ == "__main__":
+        return False
+    file = Path(getattr(sys.modules.get(value.__module__), "__file__", None) or sys.prefix).resolve()
+    return any(file.is_relative_to(place) for place in _INSTALLED)
+
+
+def _code(value: type | FunctionType) -> Any:
+    """What a class or a function does: its code, its constants, and what it refers to by name."""
+    if isinstance(value, type):
+        members = {name: getattr(each, "__func__", getattr(each, "fget", each)) for name, each in vars(value).items()}
+        kept = (FunctionType, Tensor, int, float, str, tuple, list, dict, type(None))
+        return value.__qualname__, value.__bases__, sorted((k, v) for k, v in members.items() if isinstance(v, kept))
+    code, pieces, names = [value.__code__], [], set()
+    while code:
+        one = code.pop()
+        code += [each for each in one.co_consts if isinstance(each, CodeType)]
+        pieces.append(
+            (
+                one.co_code,
+                [each for each in one.co_consts if not isinstance(each, CodeType)],
+                one.co_names,
+                one.co_varnames,
+            )
+        )
+        names |= set(one.co_names)
+    used = {name: value.__globals__[name] for name in sorted(names) if name in value.__globals__}
+    used = {name: each.__name__ if isinstance(each, ModuleType) else each for name, each in used.items()}
+    closure = [cell.cell_contents for cell in value.__closure__ or ()]
+    return value.__qualname__, pieces, value.__defaults__, value.__kwdefaults__, closure, used
 
 
 def _read(file: Path, form: _Form) -> Any:
@@ -265,11 +321,11 @@ def _read(file: Path, form: _Form) -> Any:
     """
     try:
         seal, _, content = file.read_bytes().partition(b"\n")
-        named = re.fullmatch(rb"chunk (\w+) sha256 \w+", seal)
-        if named is None:
+        words = seal.decode("ascii", "replace").split(" ")
+        if len(words) != 4 or (words[0], words[2]) != ("chunk", "sha256"):
             raise ValueError("it does not begin with a name and a checksum")
-        if named[1] != file.stem.encode():
-            raise ValueError(f"it is the file of {named[1].decode()}")
+        if words[1] != file.stem:
+            raise ValueError(f"it is the file of {words[1]}")
         if seal != _seal(file, content):
             raise ValueError("its checksum does not fit, so it was cut short or altered")
         result = torch.load(io.BytesIO(content), weights_only=True)

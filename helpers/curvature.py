@@ -1,19 +1,29 @@
-"""The Hessian as a matrix: its spectrum, its product with a vector, and solving with it."""
+"""The Hessian as a matrix: its spectrum, its product with a vector, and solving with it.
+
+>>> import torch
+>>> H = torch.tensor([[2.0, 1.0], [1.0, 2.0]])
+>>> spectrum(H)[0]
+tensor([1., 3.])
+>>> cholesky_solve(H, torch.tensor([3.0, 3.0])).round(decimals=3)
+tensor([1., 1.])
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
-from torch.func import grad, jvp, vjp, vmap
+from torch.func import grad, jvp
 
-from helpers.risk import Risk, rows_at_once
+from .risk import Risk
+
+_DENSE_UP_TO = 500  # so many parameters: below, all eigenvalues cost less than a few by products
 
 
 class NotPositiveDefinite(ValueError):
@@ -48,7 +58,7 @@ def check_symmetric(H: Tensor) -> None:
     allowed = 1e3 * torch.finfo(H.dtype).eps * float(H.abs().max())
     if asymmetry > allowed:
         raise ValueError(
-            f"H is not symmetric: |H - Hᵀ| reaches {asymmetry:.1e}. A Hessian is; look for a missing transpose or a "
+            f"H is not symmetric: |H - H^T| reaches {asymmetry:.1e}. A Hessian is; look for a missing transpose or a "
             "row computed at another theta."
         )
 
@@ -64,12 +74,17 @@ def cholesky_factor(H: Tensor) -> Tensor:
     L, info = torch.linalg.cholesky_ex(H)
     # A singular H may pass by an accident of rounding, and then shows a pivot that is little more than rounding.
     if info or L.diagonal().min() ** 2 <= 100 * len(H) * torch.finfo(H.dtype).eps * H.diagonal().max():
-        smallest = float(torch.linalg.eigvalsh(H)[0])
-        raise NotPositiveDefinite(
-            f"H is not positive definite: its smallest eigenvalue is {smallest:.2e}. At such a point training has not "
-            "reached a nondegenerate minimum; train on, start elsewhere, or raise the L2 strength."
-        )
+        raise not_positive_definite(float(torch.linalg.eigvalsh(H)[0]))
     return L
+
+
+def not_positive_definite(smallest: float, found: str = "its smallest eigenvalue is") -> NotPositiveDefinite:
+    """The exception, with the number and what to do."""
+    return NotPositiveDefinite(
+        f"H is not positive definite: {found} {smallest:.2e}. At such a point training has not reached a nondegenerate "
+        "minimum; train on, start elsewhere, raise the L2 strength, or damp. Where a symmetry of the model leaves a "
+        "direction flat at every minimum, see fix_gauge."
+    )
 
 
 def cholesky_solve(H: Tensor, B: Tensor) -> Tensor:
@@ -85,8 +100,7 @@ def cholesky_solve(H: Tensor, B: Tensor) -> Tensor:
 class HessianOperator:
     """``H = ∇²_θ R(θ, w) + damping·I`` known by its products: ``H @ V`` costs about a gradient a column of ``V``.
 
-    The gradient is computed once, at the first product, and its graph is kept; each product is a backward pass through
-    that graph, which multiplies by the transpose of its Jacobian: ``Hᵀ = H`` (equation ``eq-hvp-double-backward``).
+    What is asked for is computed once and kept: the graph of the gradient (`Risk.products`), the matrix, its factor.
 
     Args:
         risk: whose Hessian; its L2 term is in it.
@@ -102,77 +116,125 @@ class HessianOperator:
     def __init__(self, risk: Risk, theta: Tensor, weights: Tensor | None = None, *, damping: float = 0.0) -> None:
         if not damping >= 0:
             raise ValueError(f"damping = {damping} must not be negative.")
-        self.risk, self.theta, self.weights, self.damping = risk, theta, risk.check_weights(weights), damping
+        self.risk, self.theta, self.damping = risk, risk.check_theta(theta), damping
+        self.weights = risk.check_weights(weights, theta)
         self.shape = (risk.model.p, risk.model.p)
-        risk.check_theta(theta)
 
     @cached_property
-    def _pull(self) -> Callable[[Tensor], tuple[Tensor]]:
-        """Backwards through the gradient: ``v ↦ vᵀ ∂∇R/∂θ``. Built, and its graph kept, when it is first asked for."""
+    def _without_damping(self) -> Callable[[Tensor], Tensor]:
+        return self.risk.products(self.theta, self.weights)
 
-        def gradient(t: Tensor) -> Tensor:
-            return grad(self.risk.value)(t, self.weights)
-
-        return cast(Callable[[Tensor], tuple[Tensor]], vjp(gradient, self.theta.detach())[1])
+    def _products(self, rows: Tensor) -> Tensor:
+        """``H`` times each row of ``rows`` (k, p), again as rows."""
+        products = self._without_damping(rows)
+        return products.add_(rows, alpha=self.damping) if self.damping else products
 
     def __matmul__(self, V: Tensor) -> Tensor:
         """``HV``, for ``V`` (p,) or (p, m)."""
         if V.shape[:1] != self.shape[:1] or V.ndim > 2:
             raise ValueError(f"V has shape {tuple(V.shape)}: ({self.shape[0]},) or ({self.shape[0]}, m) was expected.")
-        if V.ndim == 1:
-            return self._products(V[None])[0]
-        return self._products(V.T).T
+        return self._products(V[None])[0] if V.ndim == 1 else self._products(V.T).T
 
     def dense(self) -> Tensor:
-        """``H`` as a matrix (p, p), symmetric to the last bit, computed a few rows at a time."""
-        H = torch.empty(self.shape, dtype=self.theta.dtype, device=self.theta.device)
-        for rows in torch.arange(self.shape[0], device=H.device).split(rows_at_once(self.risk.n, self.shape[0])):
-            directions = torch.zeros(len(rows), self.shape[0], dtype=H.dtype, device=H.device)
-            directions[torch.arange(len(rows)), rows] = 1
-            H[rows] = self._products(directions)
-        # Differentiating in one order and in the other rounds differently; the mean is taken in place, block by block.
-        for i in range(0, self.shape[0], 512):
-            for j in range(0, i + 1, 512):
-                block = (H[i : i + 512, j : j + 512] + H[j : j + 512, i : i + 512].T) / 2
-                H[i : i + 512, j : j + 512], H[j : j + 512, i : i + 512] = block, block.T
-        return H
+        """``H`` as a matrix (p, p), symmetric to the last bit, computed a few rows at a time.
+
+        Raises:
+            MemoryError: before anything is computed, if the matrix and its factor do not fit into memory.
+        """
+        p, item = self.shape[0], self.theta.element_size()
+        if (need := 3 * p * p * item) > (there := _memory(self.theta.device)):
+            raise MemoryError(
+                f"the Hessian of p = {p:,} parameters needs about {need / 2**30:.0f} GiB with its factor, of "
+                f"{there / 2**30:.0f} GiB: use its products, solve=conjugate_gradients."
+            )
+        try:
+            return self.risk.dense(self._products, self.theta)
+        except RuntimeError as error:
+            if "alloc" not in str(error).lower() and "memory" not in str(error).lower():
+                raise
+            raise MemoryError(
+                f"there is not enough memory for the Hessian of p = {p:,} parameters, {p * p * item / 2**30:.1f} GiB: "
+                "use its products, solve=conjugate_gradients."
+            ) from error
+
+    @cached_property
+    def matrix(self) -> Tensor:
+        """`dense`, computed once and kept."""
+        return self.dense()
+
+    @cached_property
+    def factor(self) -> Tensor:
+        """``L`` (p, p) with ``H = LLᵀ``; raises as `cholesky_factor`."""
+        return cholesky_factor(self.matrix)
+
+    @cached_property
+    def eigenvalues(self) -> Tensor:
+        """In ascending order, all (p,) where ``H`` is small, and else the two `extreme_eigenvalues` (2,)."""
+        if self.shape[0] <= _DENSE_UP_TO:
+            return torch.linalg.eigvalsh(self.matrix)
+        return extreme_eigenvalues(self, rtol=0.1)  # their signs are what matters
+
+    def zero(self, d: Tensor) -> float:
+        """What may be zero among the eigenvalues ``d``, ascending: up to rounding; and the zeros of a symmetry are
+        only as near to it as ``‖∇R‖ / ‖θ‖`` where the gradient does not quite vanish."""
+        g, length = self.risk.gradient(self.theta, self.weights).norm(), self.theta.norm()
+        return float(
+            1e3 * torch.finfo(d.dtype).eps * len(self.theta) ** 0.5 * d.abs().max() + 10 * g / (1e-300 + length)
+        )
 
     def to(self, dtype: torch.dtype) -> HessianOperator:
         """The same Hessian, computed in another format."""
-        risk = replace(self.risk, data=self.risk.data.to(dtype))
-        return HessianOperator(risk, self.theta.to(dtype), self.weights.to(dtype), damping=self.damping)
+        return HessianOperator(self.risk.to(dtype), self.theta.to(dtype), self.weights.to(dtype), damping=self.damping)
 
     def sample(self, batch: int, generator: torch.Generator) -> HessianOperator:
         """The Hessian of ``batch`` examples drawn without replacement, scaled so that its mean is this one.
 
-        The weights are those of the risk, so it is meant for uniform ones.
+        Each example is drawn with the same probability, whatever its weight.
         """
         n = self.risk.n
         if not 1 <= batch <= n:
             raise ValueError(f"batch = {batch} must lie between 1 and n = {n}.")
-        chosen = torch.randperm(n, generator=generator)[:batch].to(self.theta.device)
-        part = replace(self.risk, data=self.risk.data[chosen])
-        return HessianOperator(part, self.theta, self.weights[chosen] * n / batch, damping=self.damping)
+        chosen = torch.randperm(n, generator=generator, device="cpu")[:batch].to(self.theta.device)
+        return HessianOperator(
+            self.risk.part(chosen), self.theta, self.weights[chosen] * n / batch, damping=self.damping
+        )
 
-    def _products(self, rows: Tensor) -> Tensor:
-        """``H`` times each row of ``rows`` (k, p), again as rows."""
-        with torch.no_grad():  # no graph of the products is wanted
-            if len(rows) == 1:
-                products = self._pull(rows[0])[0][None]
-            else:
-                products = vmap(self._pull, chunk_size=rows_at_once(self.risk.n, self.shape[0]))(rows)[0]
-            return products.add_(rows, alpha=self.damping) if self.damping else products
+
+def _memory(device: torch.device) -> int:
+    """How many bytes a computation may count on: all of the machine's, or what is free on a GPU."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if hasattr(os, "sysconf"):
+        return int(os.sysconf("SC_PHYS_PAGES")) * int(os.sysconf("SC_PAGE_SIZE"))
+    return 2**36
 
 
 def extreme_eigenvalues(H: HessianOperator, rtol: float = 1e-2) -> Tensor:
     """The smallest and the largest eigenvalue of ``H``, shape (2,), from products alone: Lanczos, by SciPy's `eigsh`.
 
     It stops when ``‖Hv - dv‖ ≤ rtol·|d|``. The eigenvalue is then known far better than to ``rtol``, as a rule.
+
+    Where even many products do not tell, ``H`` is formed, up to a few thousand parameters.
+
+    Raises:
+        NotPositiveDefinite: beyond, if an end is so near to zero, against the other, that its sign stays unknown.
     """
     p = H.shape[0]
     # The small end is crowded. The more directions are kept there until a restart, the fewer products; each is stored.
     crowded = min(p, max(20, min(160, 2**24 // p)))
-    ends = [end_of_spectrum(H.__matmul__, H.theta, end, rtol, kept) for end, kept in (("SA", crowded), ("LA", None))]
+    try:
+        if p <= 20:
+            raise ArpackNoConvergence("too small", [], [])
+        ends = [
+            end_of_spectrum(H.__matmul__, H.theta, end, rtol, kept) for end, kept in (("SA", crowded), ("LA", None))
+        ]
+    except ArpackNoConvergence as error:
+        if p > 8 * _DENSE_UP_TO:
+            raise NotPositiveDefinite(
+                "Lanczos finds no end of the spectrum of H: some eigenvalues are as good as zero against the largest, "
+                "so the sign of the smallest is unknown. Raise the L2 strength, or damp."
+            ) from error
+        return torch.linalg.eigvalsh(H.matrix)[[0, -1]]
     return torch.tensor(ends, dtype=H.theta.dtype, device=H.theta.device)
 
 
@@ -182,6 +244,7 @@ def end_of_spectrum(
     """The smallest (``"SA"``) or largest (``"LA"``) eigenvalue of the symmetric matrix with this ``product``.
 
     Vectors are (p,), in the format and on the device of ``like`` (p,); ``kept`` of them are stored at a time.
+    Raises SciPy's ArpackNoConvergence after 60 restarts.
     """
 
     def multiply(v: Any) -> Any:
@@ -190,12 +253,17 @@ def end_of_spectrum(
     p = len(like)
     operator = LinearOperator((p, p), matvec=multiply, dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(p)  # the same on every run
-    return float(eigsh(operator, k=1, which=end, v0=start, ncv=kept, tol=rtol, return_eigenvectors=False)[0])
+    return float(
+        eigsh(operator, k=1, which=end, v0=start, ncv=kept, tol=rtol, maxiter=60, return_eigenvectors=False)[0]
+    )
 
 
 def hessian_vector_product(risk: Risk, theta: Tensor, v: Tensor, weights: Tensor | None = None) -> Tensor:
-    """``Hv`` (p,) at ``theta``, without ``H``: the derivative of ``∇R`` along ``v`` (p,), forward over reverse."""
-    weights = risk.check_weights(weights)
+    """``Hv`` (p,) at ``theta``, without ``H``: the derivative of ``∇R`` along ``v`` (p,), forward over reverse
+    (or reverse over reverse, where an operation has no forward mode)."""
+    theta, weights = risk.check_theta(theta), risk.check_weights(weights, theta)
+    if not risk.has_forward_mode:
+        return risk.products(theta, weights)(v[None])[0]
 
     def gradient(t: Tensor) -> Tensor:
         return grad(risk.value)(t, weights)

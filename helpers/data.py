@@ -1,7 +1,14 @@
-"""Examples ``z = (x, y)``, and the ring problem on which the book computes everything."""
+"""Examples ``z = (x, y)``, and the two problems on which the book computes.
+
+>>> import torch
+>>> data = Data(torch.eye(3), torch.tensor([0.0, 1.0, 0.0]))
+>>> len(data), data[1].X.tolist(), data[1].y.tolist()
+(3, [[0.0, 1.0, 0.0]], [1.0])
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,13 +17,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Data:
-    """``n`` examples ``z_i = (x_i, y_i)``.
+    """``n`` examples ``z_i = (x_i, y_i)``, detached from whatever graph they come from.
 
     Args:
-        X: inputs, shape ``(n, ...)``, floating point.
-        y: targets, shape ``(n,)`` or ``(n, k)``; on the device of ``X``.
+        X: inputs, shape ``(n, ...)``, of any dtype: numbers, or integers such as the ids of tokens.
+        y: targets, shape ``(n,)`` or ``(n, ...)``; on the device of ``X``.
 
     Raises:
+        TypeError: if one of them is no tensor.
         ValueError: if there is no example, the lengths or devices differ, or a value is not finite.
     """
 
@@ -24,6 +32,14 @@ class Data:
     y: Tensor
 
     def __post_init__(self) -> None:
+        for name, values in (("X", self.X), ("y", self.y)):
+            if not isinstance(values, Tensor):
+                raise TypeError(
+                    f"{name} is a {type(values).__name__}: X and y must be tensors that hold all examples at once. "
+                    "torch.as_tensor(...) converts arrays and lists; for a dataset, torch.stack([x for x, y in it])."
+                )
+            with torch.inference_mode(False):  # a tensor of inference mode can be differentiated only as a copy
+                object.__setattr__(self, name, values.clone() if values.is_inference() else values.detach())
         if self.X.ndim == 0 or self.y.ndim == 0 or len(self.X) == 0 or len(self.X) != len(self.y):
             raise ValueError(
                 f"X has shape {tuple(self.X.shape)} and y {tuple(self.y.shape)}: "
@@ -39,18 +55,16 @@ class Data:
     def __len__(self) -> int:
         return len(self.X)
 
-    def __getitem__(self, index: int | slice | list[int] | Tensor) -> Data:
-        """Some of the examples, again as `Data`; one integer gives a `Data` of one example."""
-        if isinstance(index, int):
-            index = [index]
-        return Data(self.X[index], self.y[index])
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Data:
+        """Some of the examples, again as `Data`; one integer, of whatever type, gives a `Data` of one example."""
+        X, y = self.X[index], self.y[index]
+        return Data(X, y) if X.ndim == self.X.ndim else Data(X[None], y[None])
 
     def to(self, device_or_dtype: torch.device | torch.dtype | str) -> Data:
-        """The same examples on another device, or in another floating-point format (integer labels stay integers)."""
-        if isinstance(device_or_dtype, torch.dtype):
-            y = self.y.to(device_or_dtype) if self.y.is_floating_point() else self.y
-            return Data(self.X.to(device_or_dtype), y)
-        return Data(self.X.to(device_or_dtype), self.y.to(device_or_dtype))
+        """The same examples on another device, or in another floating-point format (integers stay integers)."""
+        if not isinstance(device_or_dtype, torch.dtype):
+            return Data(self.X.to(device_or_dtype), self.y.to(device_or_dtype))
+        return Data(*(part.to(device_or_dtype) if part.is_floating_point() else part for part in (self.X, self.y)))
 
 
 def digits(n: int = 1400, seed: int = 0) -> tuple[Data, Data]:
@@ -69,8 +83,8 @@ def digits(n: int = 1400, seed: int = 0) -> tuple[Data, Data]:
     pixels, labels = load_digits(return_X_y=True)
     if not 1 <= n < len(labels):
         raise ValueError(f"n = {n} must lie between 1 and {len(labels) - 1}, so that test images are left.")
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    X, y = torch.tensor(pixels / 16, dtype=torch.float64)[order], torch.tensor(labels)[order]
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed), device="cpu")
+    X, y = torch.from_numpy(pixels / 16)[order], torch.from_numpy(labels)[order].long()
     return Data(X[:n], y[:n]), Data(X[n:], y[n:])
 
 
@@ -86,7 +100,7 @@ def ring(n: int = 60, n_test: int = 20, seed: int = 0) -> tuple[Data, Data]:
     generator = torch.Generator().manual_seed(seed)
 
     def draw(count: int) -> Data:
-        X = torch.randn(count, 2, generator=generator, dtype=torch.float32)
+        X = torch.randn(count, 2, generator=generator, dtype=torch.float32, device="cpu")
         y = (X.square().sum(1) > 1.5).to(torch.float64)
         return Data(X.to(torch.float64), y)
 

@@ -1,15 +1,30 @@
-"""A model as a function of ONE flat parameter vector ``theta``: gradients are vectors, and the Hessian a matrix."""
+"""A model as a function of ONE flat parameter vector ``theta``: gradients are vectors, and the Hessian a matrix.
+
+>>> import torch
+>>> line = torch.nn.Linear(2, 1)
+>>> model, theta = flatten(line)
+>>> model.shapes
+{'weight': (1, 2), 'bias': (1,)}
+>>> model(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([[10.0, 100.0]]))  # 1·10 + 2·100 + 3
+tensor([213.])
+"""
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 # Layers for which "the loss of one example" is not a function of (theta, example) alone.
-_RANDOM = (nn.modules.dropout._DropoutNd,)
+_RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU)
+_REMEMBERING = (nn.utils.parametrizations._SpectralNorm,)
 _COUPLED = (nn.modules.batchnorm._BatchNorm,)
 
 
@@ -17,58 +32,123 @@ class FlatModel:
     """Any ``torch.nn.Module`` as a pure function ``model(theta, X)``; see `flatten`.
 
     Attributes:
-        p: the number of parameters, ``len(theta)``.
-        shapes: each parameter's name and shape, in the order in which they stand in ``theta``.
+        p: the number of trainable parameters, ``len(theta)``.
+        shapes: each one's name and shape, in the order in which they stand in ``theta``.
+        constants: what else the module computes with, by name: its frozen parameters and its buffers.
+        hooks: the layers with hooks, by name.
     """
 
     def __init__(self, module: nn.Module) -> None:
         for name, layer in module.named_modules():
-            if isinstance(layer, _RANDOM) and layer.training and layer.p > 0:
+            if isinstance(layer, _RANDOM) and layer.training and getattr(layer, "p", 1) > 0:
                 raise ValueError(
                     f"layer '{name}' ({type(layer).__name__}) is random in training mode, so the loss has no "
                     "gradient to differentiate twice: call module.eval() first."
+                )
+            if isinstance(layer, _REMEMBERING) and layer.training:
+                raise ValueError(
+                    f"layer '{name}' ({type(layer).__name__}) goes on estimating at every call in training mode, so "
+                    "its output is another each time: call module.eval() first."
                 )
             if isinstance(layer, _COUPLED) and (layer.training or not layer.track_running_stats):
                 raise ValueError(
                     f"layer '{name}' ({type(layer).__name__}) mixes the examples of a batch, so no example has a "
                     "loss of its own: call module.eval() first, or use another normalisation."
                 )
-        self._module = module
-        self.shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+        for name, parameter in module.named_parameters():
+            if isinstance(parameter, nn.parameter.UninitializedParameter):
+                raise ValueError(
+                    f"parameter '{name}' has no shape yet: call the module once, on a batch, before flatten."
+                )
+            if not parameter.is_floating_point():
+                raise ValueError(
+                    f"parameter '{name}' is {parameter.dtype}, and theta is a vector of real numbers: keep real and "
+                    "imaginary parts as two parameters (torch.view_as_real)."
+                )
+        try:
+            self._module = copy.deepcopy(module)  # what becomes of the module later changes nothing here
+        except RuntimeError as error:
+            raise ValueError(
+                f"the module cannot be copied ({error}). It holds a tensor computed from its parameters, as the "
+                "old torch.nn.utils.weight_norm does: use torch.nn.utils.parametrizations.weight_norm."
+            ) from error
+        self._recurrent = any(isinstance(layer, nn.RNNBase) for layer in module.modules())
+        parameters = dict(self._module.named_parameters())
+        self.shapes = {name: tuple(each.shape) for name, each in parameters.items() if each.requires_grad}
+        self.constants = {name: each.detach() for name, each in parameters.items() if name not in self.shapes}
+        self.constants |= dict(self._module.named_buffers())
+        self.hooks = [
+            name for name, layer in module.named_modules() if layer._forward_hooks or layer._forward_pre_hooks
+        ]
         self._sizes = [math.prod(shape) for shape in self.shapes.values()]
         self.p = sum(self._sizes)
         if self.p == 0:
-            raise ValueError("the module has no parameters, so there is nothing to train and no influence.")
+            raise ValueError(
+                "the module has no trainable parameters (all may be frozen: requires_grad=False), so there is nothing "
+                "to train and no influence."
+            )
 
     def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
-        """The flat vector ``theta`` (p,) as the module's named parameters."""
+        """The flat vector ``theta`` (p,) as the module's named trainable parameters."""
         if theta.shape != (self.p,):
             raise ValueError(f"theta has shape {tuple(theta.shape)}, but the model has p = {self.p} parameters.")
         pieces = theta.split(self._sizes)
         return {name: piece.view(shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)}
 
+    def per_parameter(self, value: Callable[[str], float]) -> Tensor:
+        """The vector (p,) that holds ``value(name)`` at each entry of the parameter with that name."""
+        sizes = zip(self.shapes, self._sizes, strict=True)
+        return torch.cat(
+            [torch.full((size,), float(value(name)), dtype=torch.float64, device="cpu") for name, size in sizes]
+        )
+
     def __call__(self, theta: Tensor, X: Tensor) -> Tensor:
-        """The module's output on ``X`` with parameters ``theta`` (p,); an output of shape (n, 1) comes back as (n,)."""
-        output = functional_call(self._module, self.unflatten(theta), (X,))
+        """The module's output on ``X`` with parameters ``theta`` (p,); an output of shape (n, 1) comes back as (n,).
+
+        Constants are taken in the format and on the device of ``theta``.
+        """
+        constants = {
+            name: each.to(theta.device, theta.dtype if each.is_floating_point() else each.dtype)
+            for name, each in self.constants.items()
+        }
+        with _twice_differentiable(self._recurrent):
+            output = functional_call(self._module, self.unflatten(theta) | constants, (X,))
+        if not isinstance(output, Tensor):
+            raise TypeError(
+                f"the module returns a {type(output).__name__}, not a tensor: wrap it in a module whose forward "
+                "returns the outputs alone, one row an example."
+            )
         return output.squeeze(-1) if output.ndim == 2 and output.shape[-1] == 1 else output
 
 
-def flatten(module: nn.Module, dtype: torch.dtype = torch.float64) -> tuple[FlatModel, Tensor]:
-    """A module as a function of one flat vector, and the vector of its present parameters.
+@contextmanager
+def _twice_differentiable(recurrent: bool) -> Iterator[None]:
+    """Attention by matrix products, recurrent layers without cuDNN: those kernels have no second derivative."""
+    fast, cudnn = torch.backends.mha.get_fastpath_enabled(), torch.backends.cudnn.enabled
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=cudnn and not recurrent):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
-    The module is left as it is: ``model(theta, X)`` puts ``theta`` in the place of its parameters for one call.
-    Its buffers are used as they stand, so convert them (``module.double()``) if it has any.
+
+def flatten(module: nn.Module, dtype: torch.dtype = torch.float64) -> tuple[FlatModel, Tensor]:
+    """A module as a function of one flat vector, and the vector of its present trainable parameters.
+
+    The module is copied and left as it is. Parameters with ``requires_grad=False`` are frozen: they keep their values
+    and are not in the vector. Tied parameters are in it once.
 
     Returns:
         ``(model, theta)``, with ``theta`` of shape (p,), detached, in ``dtype``, on the module's device.
 
     Raises:
-        ValueError: for a module without parameters, or with layers that are random (active dropout) or that mix the
-            examples of a batch (batch normalisation in training mode).
+        ValueError: for a module without trainable parameters, or with layers that are random (active dropout) or that
+            mix the examples of a batch (batch normalisation in training mode). What no type tells, `Risk` finds.
     """
     model = FlatModel(module)
-    theta = torch.cat([parameter.detach().reshape(-1) for parameter in module.parameters()]).to(dtype)
-    return model, theta
+    theta = [each.detach().reshape(-1).to(dtype) for each in module.parameters() if each.requires_grad]
+    return model, torch.cat(theta)
 
 
 def mlp(inputs: int = 2, hidden: int = 8, outputs: int = 1, seed: int = 42) -> tuple[FlatModel, Tensor]:
@@ -79,11 +159,8 @@ def mlp(inputs: int = 2, hidden: int = 8, outputs: int = 1, seed: int = 42) -> t
     Returns:
         ``(model, theta)`` as `flatten` does; ``theta`` is the initialisation, drawn in float32, in float64.
     """
+    form: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = nn.Sequential(
-            nn.Linear(inputs, hidden, dtype=torch.float32),
-            nn.Tanh(),
-            nn.Linear(hidden, outputs, dtype=torch.float32),
-        )
+        module = nn.Sequential(nn.Linear(inputs, hidden, **form), nn.Tanh(), nn.Linear(hidden, outputs, **form))
     return flatten(module)

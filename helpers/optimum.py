@@ -1,56 +1,67 @@
-"""Find ``argmin R(·, w)``, and certify that what was found is a minimum."""
+"""Find ``argmin R(·, w)``, and certify that what was found is a minimum.
+
+Norms of gradients are held against `Risk.scale`, so that no tolerance depends on the units of targets or inputs.
+
+>>> import torch
+>>> from helpers import SQUARED_ERROR, Data, Risk, flatten
+>>> model, start = flatten(torch.nn.Linear(1, 1, bias=False))
+>>> data = Data(torch.ones(2, 1).double(), torch.tensor([1.0, 3.0]).double())
+>>> found = minimise(Risk(model, data, SQUARED_ERROR, l2=0.5), start)
+>>> round(float(found.theta), 12), round(found.smallest_eigenvalue, 12)  # 2 / (1 + 2·½), and 1 + 2·½
+(1.0, 2.0)
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from helpers.curvature import (
+from .curvature import (
+    _DENSE_UP_TO,
     HessianOperator,
     NotPositiveDefinite,
     cholesky_factor,
-    cholesky_solve,
     end_of_spectrum,
     extreme_eigenvalues,
+    not_positive_definite,
 )
-from helpers.risk import Risk
-from helpers.solvers import NotSolved, conjugate_gradients
+from .risk import Risk
+from .solvers import NotSolved, conjugate_gradients
 
-# Up to so many parameters the Hessian is formed; beyond, Newton's steps and the certificate use its products.
-_WHOLE = 500
 # So many problems are solved at once that examples × parameters × problems stays below this.
 _NUMBERS_AT_ONCE = 2**28
 _LANCZOS_STEPS = 50
+#: How small ``‖∇R‖`` must be against its scale: for a minimum that was looked for, and for one that was brought along.
+FOUND = {torch.float64: 1e-9, torch.float32: 1e-5}
+BROUGHT = {torch.float64: 1e-6, torch.float32: 1e-4}
+
+
+class _At(Exception):
+    """An exception that says where: `theta`."""
+
+    def __init__(self, message: str, theta: Tensor) -> None:
+        super().__init__(message)
+        self.theta = theta
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*self.args, self.theta)  # so that it can come home from another process
 
 
 class NotStationary(ValueError):
     """The gradient does not vanish at this ``theta``, so it is not a minimum of the risk with these weights."""
 
 
-class NotAMinimum(ValueError):
+class NotAMinimum(_At, ValueError):
     """The gradient vanishes, but the Hessian is not positive definite: a saddle, or a flat valley. `theta` is where."""
 
-    def __init__(self, message: str, theta: Tensor) -> None:
-        super().__init__(message)
-        self.theta = theta
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (*self.args, self.theta)  # so that it can come home from another process
-
-
-class NotConverged(RuntimeError):
+class NotConverged(_At, RuntimeError):
     """The optimiser stopped before the gradient vanished. `theta` holds where it stopped."""
-
-    def __init__(self, message: str, theta: Tensor) -> None:
-        super().__init__(message)
-        self.theta = theta
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (*self.args, self.theta)  # so that it can come home from another process
 
 
 @dataclass(frozen=True)
@@ -69,176 +80,239 @@ class Certificate:
 
 
 @dataclass(frozen=True)
-class Certificates:
-    """The certified minima of ``m`` problems, one a row.
+class Minima:
+    """Where ``m`` problems ended, one a row, and which of these points are certified minima.
 
     Attributes:
-        thetas: the minima (m, p).
+        thetas: the points (m, p).
         gradient_norms: ``‖∇R‖`` at each, (m,).
-        smallest_eigenvalues: of the Hessian at each (before the last tiny steps of Newton), positive, (m,). Of a large
-            model, a lower bound from products alone.
+        smallest_eigenvalues: of the Hessian at each (before the last tiny steps of Newton), (m,). Of a large model, a
+            lower bound from products alone.
+        certified: whether each is a nondegenerate minimum, (m,).
+        tolerance: how small ``‖∇R‖`` had to become.
     """
 
     thetas: Tensor
     gradient_norms: Tensor
     smallest_eigenvalues: Tensor
+    certified: Tensor
+    tolerance: float
 
     def __len__(self) -> int:
         return len(self.thetas)
 
+    @property
+    def rows(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The fields that have a row for each problem."""
+        return self.thetas, self.gradient_norms, self.smallest_eigenvalues, self.certified
 
-def check_stationary(risk: Risk, theta: Tensor, weights: Tensor | None = None, *, gtol: float) -> float:
-    """``‖∇R(θ, w)‖`` if it is at most ``gtol``; raises `NotStationary` otherwise."""
-    norm = float(risk.gradient(theta, weights).norm())
-    if not norm <= gtol:
+    def or_raise(self, item: str, cause: Callable[[int], str]) -> Minima:
+        """These minima, if all are certified; NotConverged or NotAMinimum with the first few that are not otherwise.
+
+        Args:
+            item: what a problem is called.
+            cause: of the failure of problem ``k``, in words, with its remedy.
+        """
+        if bool(self.certified.all()):
+            return self
+        first = f"{cause(int((~self.certified).nonzero()[0]))} (the exception's theta is where all of them stopped)."
+        if bool((moving := ~(self.gradient_norms <= self.tolerance)).any()):
+            named = _named(item, moving, self.gradient_norms)
+            raise NotConverged(
+                f"training stopped at a gradient norm above {self.tolerance:.1e} in {named}: {first}", self.thetas
+            )
+        named = _named(item, ~self.certified, self.smallest_eigenvalues)
+        raise NotAMinimum(
+            f"stationary, but no minimum: the smallest eigenvalue of the Hessian in {named}: {first}", self.thetas
+        )
+
+
+def check_stationary(risk: Risk, theta: Tensor, weights: Tensor | None = None, *, gtol: float | None = None) -> float:
+    """``‖∇R(θ, w)‖`` if it is at most ``gtol`` times `Risk.scale`; raises `NotStationary` otherwise."""
+    gtol = BROUGHT[risk.check_theta(theta).dtype] if gtol is None else gtol
+    norm, scale = float(risk.gradient(theta, weights).norm()), risk.scale(theta, weights)
+    if not norm <= gtol * scale:
         raise NotStationary(
-            f"theta is not stationary: ‖∇R‖ = {norm:.1e}, more than gtol = {gtol:.0e}. Influence is a statement about "
-            "a minimum: train on (in float64), and pass the weights that theta was trained with."
+            f"theta is not stationary: its gradient norm is {norm:.1e}, of a scale of {scale:.1e}, and more than "
+            f"gtol = {gtol:.0e} of it. Influence is a statement about a minimum: train on (in float64), pass the "
+            "weights that theta was trained with, and see that the risk is what was trained (its "
+            f"{_regulariser(risk)})."
         )
     return norm
 
 
-def certify(risk: Risk, theta: Tensor, weights: Tensor | None = None, *, gtol: float = 1e-9) -> Certificate:
-    """Certify that ``theta`` is a nondegenerate minimum: ``‖∇R‖ ≤ gtol`` and all eigenvalues of the Hessian positive.
+def _regulariser(risk: Risk) -> str:
+    if isinstance(risk.l2, Tensor):
+        return "L2 term has a strength for each parameter"
+    return f"L2 term is {risk.l2:g} times the squares of all parameters, biases included"
+
+
+@torch.inference_mode(False)
+def certify(risk: Risk, theta: Tensor, weights: Tensor | None = None, *, gtol: float | None = None) -> Certificate:
+    """Certify that ``theta`` is a nondegenerate minimum: no gradient is left, and ``H`` is positive definite.
+
+    Args:
+        gtol: how large ``‖∇R‖`` may be against `Risk.scale`; 1e-9 in float64, 1e-5 in float32.
 
     Raises:
         NotStationary: with the gradient norm.
         NotAMinimum: with the smallest eigenvalue.
     """
-    norm = check_stationary(risk, theta, weights, gtol=gtol)
-    eigenvalues = _eigenvalues(risk, theta, weights)
-    smallest = float(eigenvalues[0])
-    if not is_minimum(theta, norm, eigenvalues):
+    norm = check_stationary(risk, theta, weights, gtol=FOUND[risk.check_theta(theta).dtype] if gtol is None else gtol)
+    H = HessianOperator(risk, theta, weights)
+    smallest = float(H.eigenvalues[0])
+    if not is_minimum(theta, norm, H.eigenvalues, risk.model.p):
         raise NotAMinimum(
-            f"theta is stationary (‖∇R‖ = {norm:.1e}) but no minimum: the smallest eigenvalue of its Hessian is "
-            f"{smallest:.2e}. Start elsewhere, or raise the L2 strength.",
+            f"theta is stationary (gradient norm {norm:.1e}) but no minimum: the smallest eigenvalue of its Hessian is "
+            f"{smallest:.2e}. {cause(risk, theta, H.weights, norm, gtol=float('inf'))}.",
             theta,
         )
+    risk.remember_minimum(theta, weights)
     return Certificate(theta, norm, smallest)
 
 
-def is_minimum(theta: Tensor, norm: Tensor | float, eigenvalues: Tensor) -> Tensor:
-    """Whether the smallest of the ``eigenvalues`` (…, p), ascending, is positive and means something; shape (…).
+def check_curvature(H: HessianOperator) -> None:
+    """Raise NotPositiveDefinite where ``H`` has a negative eigenvalue, unless its point was certified before.
+
+    Iterative solvers do not see it if no right-hand side has a part along it.
+    """
+    if not H.risk.is_known_minimum(H.theta, H.weights):
+        d = H.eigenvalues
+        if not d[0] >= -H.zero(d):
+            raise not_positive_definite(float(d[0]))
+
+
+def is_minimum(theta: Tensor, norm: Tensor | float, eigenvalues: Tensor, p: int) -> Tensor:
+    """Whether the smallest of the ``eigenvalues`` (…, k), ascending, is positive and means something; shape (…).
 
     It must exceed its own rounding. And the minimum, about ``‖∇R‖ / smallest`` away, must be near: where the risk only
     falls more and more slowly (separable classes without L2), gradient and curvature vanish together.
     """
     smallest, largest = eigenvalues[..., 0], eigenvalues[..., -1].abs()
-    rounding = eigenvalues.shape[-1] * torch.finfo(eigenvalues.dtype).eps * largest
+    rounding = p * torch.finfo(eigenvalues.dtype).eps * largest
     return (smallest > rounding) & (norm <= smallest * 0.01 * (1 + theta.norm(dim=-1)))
 
 
+@torch.inference_mode(False)
+def fix_gauge(risk: Risk, theta: Tensor, weights: Tensor | None = None) -> Risk:
+    """The same risk, with the directions pinned along which a symmetry of the model leaves every minimum flat.
+
+    Two linear maps in a row (a factorised matrix, LoRA, the queries and keys of attention) can be rotated against each
+    other, and with equal L2 nothing changes: ``H`` has zero eigenvalues at every minimum, whatever the start and the
+    L2. ``½‖Nᵀ(θ - θ̂)‖²`` is added, with ``N`` the flat directions at ``theta``, each as stiff as the softest of the
+    others. As no gradient of an example has a part along them, no prediction changes, here or in a retraining; and all
+    that needs a positive definite ``H`` works.
+
+    Args:
+        risk, weights: what was minimised.
+        theta: a stationary point of it (p,), for instance the ``theta`` of the exception that sent you here.
+
+    Raises:
+        NotStationary: if the gradient does not vanish.
+        NotAMinimum: if the Hessian has a negative eigenvalue, or a zero one along which the examples' losses change:
+            then there is no symmetry to pin.
+    """
+    check_stationary(risk, theta, weights)
+    H = HessianOperator(risk, theta.detach(), weights)
+    N, softest, silent = _flat(H)
+    if not silent:
+        raise NotAMinimum("some direction is flat or curves down, and losses change along it: start elsewhere.", theta)
+    return replace(risk, gauge=(N * softest**0.5, H.theta)) if N.shape[1] else risk
+
+
+def _flat(H: HessianOperator) -> tuple[Tensor, float, bool]:
+    """The directions (p, k) in which ``H`` is flat; the smallest of the other eigenvalues; and whether no loss of an
+    example changes along them, and ``H`` has no negative eigenvalue."""
+    d, Q = torch.linalg.eigh(H.matrix)
+    zero, risk = H.zero(d), H.risk
+    N, rest = Q[:, d.abs() <= zero].contiguous(), d[d.abs() > zero]
+    if not len(rest) or rest[0] < 0:
+        return N, 0.0, False
+    points = risk._spread()
+    size = risk._gradients(H.theta, risk.data.X[points], risk.data.y[points]).norm(dim=1).max()
+    silent = not N.shape[1] or bool((risk.slopes(H.theta, N.T.contiguous()).abs() <= 1e-5 * size).all())
+    return N, float(rest[0]), silent
+
+
+@torch.inference_mode(False)
 def minimise(
-    risk: Risk, start: Tensor, weights: Tensor | None = None, *, gtol: float = 1e-9, max_steps: int = 2000
+    risk: Risk,
+    start: Tensor,
+    weights: Tensor | None = None,
+    *,
+    gtol: float | None = None,
+    max_steps: int = 2000,
 ) -> Certificate:
     """A certified minimum of ``R(·, w)``, from ``start`` (p,): L-BFGS until the end is near, then Newton's steps.
 
+    Args:
+        risk: what to minimise.
+        start: where to start (p,): an initialisation, or where another optimiser stopped.
+        weights: (n,); ``1/n`` each by default.
+        gtol: how small ``‖∇R‖`` must become against `Risk.scale`; 1e-9 in float64, 1e-5 in float32.
+        max_steps: of L-BFGS.
+
     Raises:
-        NotConverged: with the gradient norm and where it stopped, if ``max_steps`` L-BFGS steps were not enough.
-        NotAMinimum: if it ended at a saddle.
+        NotConverged: with the gradient norm, the likely cause and where it stopped.
+        NotAMinimum: if it ended at a saddle, or in the valley of a symmetry (see `fix_gauge`).
         TypeError, ValueError: for a start in another format, of another length or on another device than the data's.
     """
-    weights = risk.check_weights(weights)
-    theta = risk.check_theta(start).detach().clone().requires_grad_(True)
+    theta = risk.check_theta(start).detach().clone()
+    weights = risk.check_weights(weights, theta).detach()
+    gtol, scale = FOUND[theta.dtype] if gtol is None else gtol, risk.scale(theta, weights)
+    theta = _lbfgs(risk, theta, weights, scale, max_steps)
+    found = _finish(risk, theta[None], weights[None], gtol * risk.scale(theta, weights), None, max_steps)
+    theta, norm = found.thetas[0], float(found.gradient_norms[0])
+    why = "" if found.certified[0] else cause(risk, theta, weights, norm, found.tolerance)
+    if not norm <= found.tolerance:
+        raise NotConverged(
+            f"training stopped at a gradient norm of {norm:.1e}, above {found.tolerance:.1e} (gtol = {gtol:.0e} of its "
+            f"scale), after at most {max_steps} steps: {why} (the exception's theta is where it stopped).",
+            theta,
+        )
+    if not found.certified[0]:
+        raise NotAMinimum(
+            f"theta is stationary (gradient norm {norm:.1e}) but no minimum: the smallest eigenvalue of its Hessian is "
+            f"{float(found.smallest_eigenvalues[0]):.2e}. {why}.",
+            theta,
+        )
+    return Certificate(theta, norm, float(found.smallest_eigenvalues[0]))
+
+
+def _lbfgs(risk: Risk, start: Tensor, weights: Tensor, scale: float, max_steps: int) -> Tensor:
+    """Where PyTorch's L-BFGS ends (p,). Some of its tolerances are absolute, so it is given a risk of ordinary size."""
+    unit = 1.0 if 1e-3 < scale < 1e3 or not scale > 0 else scale
+    theta = start.clone()
     # The tolerance is on the largest entry of the gradient; Newton's quadratic convergence does the rest.
     lbfgs = torch.optim.LBFGS(
         [theta],
         max_iter=max_steps,
-        tolerance_grad=1e-6,
+        tolerance_grad=1e-6 if unit == 1.0 else 1e-6 * scale / unit,
         tolerance_change=0.0,
         history_size=20,
         line_search_fn="strong_wolfe",
     )
 
-    def closure() -> Tensor:
-        lbfgs.zero_grad()
-        value = risk.value(theta, weights)
-        value.backward()
-        return value
+    def closure() -> float:
+        value, gradient = risk.values_and_gradients(theta[None], weights[None])
+        theta.grad = gradient[0] / unit
+        return float(value[0]) / unit
 
     lbfgs.step(closure)
-    found = _newton_finish(risk, theta.detach(), weights)
-    norm = float(risk.gradient(found, weights).norm())
-    if not norm <= gtol:
-        smallest = float(_eigenvalues(risk, found, weights)[0])
-        remedy = (
-            "raise max_steps, or start from a better point"
-            if smallest > 0
-            else f"it is near a saddle (smallest eigenvalue of the Hessian {smallest:.1e}), so start elsewhere"
-        )
-        raise NotConverged(
-            f"training stopped at ‖∇R‖ = {norm:.1e}, above gtol = {gtol:.0e}, after at most {max_steps} steps: "
-            f"{remedy} (the exception's theta is where it stopped).",
-            found,
-        )
-    return certify(risk, found, weights, gtol=gtol)
+    return theta
 
 
-def _newton_finish(risk: Risk, theta: Tensor, weights: Tensor, steps: int = 20) -> Tensor:
-    """Newton's steps while the Hessian is positive definite and the risk does not rise: it cannot walk to a saddle."""
-    best, smallest = theta, torch.inf
-    for _ in range(steps):
-        g = risk.gradient(theta, weights)
-        # In a narrow valley a step may lower the risk and yet raise the gradient, so the best point is remembered.
-        if g.norm() < smallest:
-            best, smallest = theta, float(g.norm())
-        if smallest < 1e-14:
-            break
-        try:
-            candidate = theta - _solve(risk, theta, weights, g)
-        except (NotPositiveDefinite, NotSolved):
-            break
-        rounding = 4 * torch.finfo(theta.dtype).eps * risk(theta, weights).abs()
-        if risk(candidate, weights) > risk(theta, weights) + rounding:
-            break
-        theta = candidate
-    return best
-
-
-def _solve(risk: Risk, theta: Tensor, weights: Tensor, g: Tensor) -> Tensor:
-    """``H⁻¹g``: with the whole Hessian where it is small, from its products where it is not."""
-    if risk.model.p <= _WHOLE:
-        return cholesky_solve(risk.hessian(theta, weights), g)
-    # A thousandth is enough: each of the steps then takes three decades off the gradient.
-    return conjugate_gradients(HessianOperator(risk, theta, weights), g[:, None], rtol=1e-3).X[:, 0]
-
-
-def _eigenvalues(risk: Risk, theta: Tensor, weights: Tensor | None) -> Tensor:
-    """The eigenvalues of the Hessian, ascending: all where it is small, the two extreme ones where it is not."""
-    if risk.model.p <= _WHOLE:
-        return torch.linalg.eigvalsh(risk.hessian(theta, weights))
-    return extreme_eigenvalues(HessianOperator(risk, theta, weights), rtol=0.1)  # their signs are what matters
-
-
-class _Preconditioner:
-    """A positive definite ``matrix`` (p, p), and its Cholesky factor `L`."""
-
-    def __init__(self, matrix: Tensor) -> None:
-        self.matrix, self.L = matrix, cholesky_factor(matrix)
-
-    def solve(self, B: Tensor) -> Tensor:
-        """The inverse times ``B`` (p, m). (PyTorch's `cholesky_solve` takes many times as long for a few columns.)"""
-        half = torch.linalg.solve_triangular(self.L, B, upper=False)
-        return torch.linalg.solve_triangular(self.L.T, half, upper=True)
-
-    @cached_property
-    def extremes(self) -> Tensor:
-        """The smallest and the largest eigenvalue (2,), by Lanczos: only the certificates of large models ask."""
-        like = self.matrix[0]
-        smallest = 1 / end_of_spectrum(lambda v: self.solve(v[:, None])[:, 0], like, "LA", rtol=1e-3)
-        largest = end_of_spectrum(self.matrix.__matmul__, like, "LA", rtol=1e-3)
-        return torch.tensor([smallest, largest], dtype=like.dtype, device=like.device)
-
-
+@torch.inference_mode(False)
 def minimise_many(
     risk: Risk,
     W: Tensor,
     start: Tensor,
     *,
-    preconditioner: Tensor | None = None,
-    gtol: float = 1e-9,
+    preconditioner: Tensor | HessianOperator | None = None,
+    gtol: float | None = None,
     max_steps: int = 2000,
-) -> Certificates:
+    throw: bool = True,
+) -> Minima:
     """Certified minima of the ``m`` risks ``R(·, W[k])``, all found at once.
 
     The models are trained side by side by L-BFGS: one evaluation computes ``m`` values and gradients in one batch, and
@@ -249,10 +323,11 @@ def minimise_many(
         risk: what to minimise.
         W: the weights of each problem (m, n).
         start: where to start, (p,) for all or (m, p).
-        preconditioner: a positive definite matrix (p, p) near the Hessian of every problem. The first step is then
-            ``-H⁻¹∇R``, and the curvature that L-BFGS learns corrects ``H⁻¹`` rather than a multiple of the identity.
-        gtol: how small every ``‖∇R‖`` must become.
+        preconditioner: a positive definite matrix or operator (p, p) near the Hessian of every problem. The first step
+            is then ``-H⁻¹∇R``, and the curvature that L-BFGS learns corrects ``H⁻¹``, not a multiple of the identity.
+        gtol: how small every ``‖∇R‖`` must become, as in `minimise`; the scale is that at the first start.
         max_steps: the number of evaluations allowed.
+        throw: whether a problem without a certified minimum is an error. If not, `Minima.certified` tells.
 
     Raises:
         NotConverged: naming the problems whose gradient did not vanish, and its norms.
@@ -263,53 +338,189 @@ def minimise_many(
     """
     if W.ndim != 2 or len(W) == 0:
         raise ValueError(f"W has shape {tuple(W.shape)}: give one row of weights for each problem, (m, {risk.n}).")
-    risk.check_weights(W.abs().sum(0))
     m, p = len(W), start.shape[-1]
-    risk.check_theta(start if start.ndim == 1 else start[0])
+    first = risk.check_theta(start if start.ndim == 1 else start[0]).detach()
+    risk.check_weights(W.abs().sum(0), first)
     if start.shape not in ((p,), (m, p)):
         raise ValueError(f"start has shape {tuple(start.shape)}, for {m} problems: give ({p},) or ({m}, {p}).")
     P = None if preconditioner is None else _Preconditioner(preconditioner)
+    tolerance = (FOUND[start.dtype] if gtol is None else gtol) * risk.scale(first)
 
     # Some problems at a time, so that memory does not grow with m. No problem sees another, so nothing else changes.
     together = max(1, _NUMBERS_AT_ONCE // (risk.n * p))
-    pieces = zip(W.split(together), start.detach().expand(m, p).split(together), strict=True)
-    found = [_minimise_some(risk, some, at, P, gtol, max_steps) for some, at in pieces]
-    thetas, norms, smallest, minimum = (torch.cat(parts) for parts in zip(*found, strict=True))
-    if (norms > gtol).any():
-        raise NotConverged(
-            f"training stopped above gtol = {gtol:.0e} after {max_steps} steps in {_which(norms > gtol, norms)}: "
-            "raise max_steps, or start from better points (the exception's theta is where all of them stopped).",
-            thetas,
-        )
-    if not minimum.all():
-        raise NotAMinimum(
-            "stationary, but no minimum: the smallest eigenvalue of the Hessian is not positive, or nearly 0, in "
-            f"{_which(~minimum, smallest)}. Start elsewhere, or raise the L2 strength.",
-            thetas,
-        )
-    return Certificates(thetas, norms, smallest)
+    starts = start.detach().expand(m, p).split(together)
+    found = [
+        _finish(risk, _lbfgs_many(risk, some, at, P, 100 * tolerance, max_steps), some, tolerance, P, max_steps)
+        for some, at in zip(W.split(together), starts, strict=True)
+    ]
+    thetas, norms, smallest, certified = map(torch.cat, zip(*(each.rows for each in found), strict=True))
+    minima = Minima(thetas, norms, smallest, certified, tolerance)
+    if not throw:
+        return minima
+    return minima.or_raise(
+        "problem", lambda k: cause(risk, minima.thetas[k], W[k], float(minima.gradient_norms[k]), tolerance)
+    )
 
 
-def _minimise_some(
-    risk: Risk, W: Tensor, start: Tensor, P: _Preconditioner | None, gtol: float, max_steps: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Where each problem ends (m, p), its ‖∇R‖, its smallest eigenvalue, and whether that makes a minimum."""
-    if risk.model.p > _WHOLE:
-        thetas = _lbfgs_many(risk, W, start.clone(), P, gtol, max_steps)
-        norms = risk.values_and_gradients(thetas, W)[1].norm(dim=1)
-        eigenvalues = _extreme_eigenvalues_many(risk, thetas, W, P)
-        return thetas, norms, eigenvalues[:, 0], is_minimum(thetas, norms, eigenvalues)
-    thetas = start.clone()
-    # Newton's steps make up for the last two decades; where they do not, or leave a doubt, L-BFGS goes all the way.
-    for tolerance in (100 * gtol, gtol):
-        thetas = _lbfgs_many(risk, W, thetas, P, tolerance, max_steps)
-        g, H = risk.values_and_gradients(thetas, W)[1], risk.hessians(thetas, W)
-        eigenvalues = torch.linalg.eigvalsh(H)
-        minimum = is_minimum(thetas, g.norm(dim=1), eigenvalues)
-        thetas, norms = _newton_steps(risk, W, thetas, g, H)
-        if ((norms <= gtol) & minimum).all():
+def _finish(
+    risk: Risk, thetas: Tensor, W: Tensor, tolerance: float, P: _Preconditioner | None, max_steps: int
+) -> Minima:
+    """From near the end to it by Newton's steps, with a certificate for each row of ``thetas`` (m, p)."""
+    small = risk.model.p <= _DENSE_UP_TO
+    for attempt in range(4):
+        values, g = risk.values_and_gradients(thetas, W)
+        if small:
+            H = risk.hessians(thetas, W)
+            eigenvalues = torch.linalg.eigvalsh(H)
+            minimum = is_minimum(thetas, g.norm(dim=1), eigenvalues, risk.model.p)
+            thetas, norms = _newton_steps(risk, W, thetas, g, H, eigenvalues)
+        else:
+            thetas, norms = _newton_cg(risk, W, thetas, values, g, tolerance, P)
+            eigenvalues = _extreme_eigenvalues_many(risk, thetas, W, P) if attempt == 0 else eigenvalues
+            minimum = is_minimum(thetas, norms, eigenvalues, risk.model.p)
+        open_ = ~((norms <= tolerance) & minimum)
+        if not open_.any():
             break
-    return thetas, norms, eigenvalues[:, 0], minimum
+        # Where Newton's steps do not make up for the last two decades, or leave a doubt, L-BFGS goes all the way.
+        if attempt == 0:
+            thetas = thetas.clone()
+            thetas[open_] = _lbfgs_many(risk, W[open_], thetas[open_], P, tolerance, max_steps)
+    certified = (norms <= tolerance) & minimum
+    if len(W) == 1 and certified[0]:
+        risk.remember_minimum(thetas[0], W[0])
+    return Minima(thetas, norms, eigenvalues[:, 0], certified, tolerance)
+
+
+def _newton_steps(
+    risk: Risk, W: Tensor, thetas: Tensor, g: Tensor, H: Tensor, eigenvalues: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Three steps ``-H⁻¹∇R`` of every model, ``H`` (m, p, p) kept, each taken where it lowers ‖∇R‖; and the norms.
+
+    Where ``H`` has a negative eigenvalue no step is taken: it would walk to a saddle. Where it is flat, by rounding
+    little more than zero, its pseudo-inverse stays clear of the flat directions.
+    """
+    L, info = torch.linalg.cholesky_ex(H)
+    below = 1e-10 * eigenvalues[:, -1].abs() + 10 * g.norm(dim=1) / (1e-300 + thetas.norm(dim=1))
+    up, flat = eigenvalues[:, 0] > below, (eigenvalues[:, 0].abs() <= below) & (eigenvalues[:, -1] > 0)
+    for _ in range(3):
+        steps = torch.cholesky_solve(g[..., None], L)[..., 0]
+        for k in flat.nonzero().flatten().tolist():
+            d, Q = torch.linalg.eigh(H[k])
+            steps[k] = Q @ torch.where(d > below[k], (Q.T @ g[k]) / d, 0.0)
+        new_thetas = thetas - torch.where((up & (info == 0) | flat)[:, None], steps, 0.0)
+        new_g = risk.values_and_gradients(new_thetas, W)[1]
+        better = (new_g.norm(dim=1) < g.norm(dim=1))[:, None]
+        thetas, g = torch.where(better, new_thetas, thetas), torch.where(better, new_g, g)
+    return thetas, g.norm(dim=1)
+
+
+def _newton_cg(
+    risk: Risk, W: Tensor, thetas: Tensor, values: Tensor, g: Tensor, tolerance: float, P: _Preconditioner | None
+) -> tuple[Tensor, Tensor]:
+    """Newton's steps ``-H⁻¹∇R`` by conjugate gradients, for the models that are not there yet; and all ‖∇R‖.
+
+    The value of the risk loses its last digits long before its gradient does, so the gradient decides. A step must not
+    raise the risk by more than rounding: it cannot walk to a saddle.
+    """
+    thetas, norms = thetas.clone(), g.norm(dim=1)
+    solve = None if P is None else P.solve
+    for k in (norms > 0.01 * tolerance).nonzero().flatten().tolist():
+        theta, gradient, value = thetas[k], g[k], values[k]
+        for _ in range(20):
+            H = HessianOperator(risk, theta, W[k])
+            try:  # a thousandth is enough: each of the steps then takes three decades off the gradient
+                step = conjugate_gradients(H, gradient[:, None], rtol=1e-3, preconditioner=solve).X[:, 0]
+            except (NotPositiveDefinite, NotSolved):
+                break
+            new_value, new_gradient = (a[0] for a in risk.values_and_gradients((theta - step)[None], W[k : k + 1]))
+            rounding = 4 * torch.finfo(value.dtype).eps * value.abs()
+            if not new_value <= value + rounding or not new_gradient.norm() < gradient.norm():
+                break
+            theta, gradient, value = theta - step, new_gradient, new_value
+        thetas[k], norms[k] = theta, gradient.norm()
+    return thetas, norms
+
+
+def cause(risk: Risk, theta: Tensor, weights: Tensor, norm: float, gtol: float) -> str:
+    """Why there is no certified minimum at ``theta`` (p,), as far as can be seen from there, and the remedy."""
+    if not norm < float("inf"):
+        return "the loss overflows; start elsewhere, or scale the inputs"
+    seen = 1e3 * torch.finfo(theta.dtype).eps * risk.scale(theta, weights)  # less is rounding
+    if norm > max(gtol, seen) and _kink(risk, theta, weights):
+        return (
+            "the risk has a kink there: its slope jumps however short the step, as with ReLU, max-pooling or absolute "
+            "values. It is not smooth, so no gradient vanishes; use a smooth activation (tanh, GELU, softplus)"
+        )
+    H = HessianOperator(risk, theta, weights)
+    smallest = float(H.eigenvalues[0])
+    if risk.model.p <= 4 * _DENSE_UP_TO:
+        N, _, silent = _flat(H)
+        if N.shape[1] and silent:
+            return (
+                f"{N.shape[1]} of the {len(N)} eigenvalues are zero to rounding, and along these directions no loss "
+                "changes: a symmetry of the model (as when two linear maps in a row can be rotated against each "
+                "other), or parameters without effect. No start and no L2 strength for all removes it; fix_gauge(risk, "
+                "theta) pins these directions and changes no prediction (or solve=pseudo_inverse in influence; or damp)"
+            )
+    if smallest <= 0 and norm <= 1e6 * gtol:  # else it was only on its way
+        return (
+            f"it is near a saddle (smallest eigenvalue of the Hessian {smallest:.1e}): start elsewhere, or raise the L2"
+        )
+    if theta.dtype == torch.float32:
+        return "float32 has few digits for this: use float64 (flatten, data.to(torch.float64)), or a larger gtol"
+    y = risk.data.y
+    if y.is_floating_point() and not 1e-3 <= (size := float(y.abs().max())) <= 1e3:
+        return f"the targets are up to {size:.1e}, far from the scale of outputs: standardise them, or raise max_steps"
+    return "raise max_steps, or start from a better point"
+
+
+def _kink(risk: Risk, theta: Tensor, weights: Tensor) -> bool:
+    """Whether the slope along ``-∇R`` jumps a little ahead: by much, however short the step."""
+    g = risk.gradient(theta, weights)
+    d, length = -g / g.norm(), 1 + float(theta.norm())
+
+    def slope(t: float) -> float:
+        return float(risk.gradient(theta + t * length * d, weights) @ d)
+
+    for high in (1e-6, 1e-4, 1e-2):
+        low, below, above = 0.0, slope(0.0), slope(high)
+        for _ in range(24):
+            middle = (low + high) / 2
+            between = slope(middle)
+            if abs(between - below) > abs(above - between):
+                high, above = middle, between
+            else:
+                low, below = middle, between
+        if abs(above - below) > 0.03 * float(g.norm()):  # over a step of 1e-9 or less
+            return True
+    return False
+
+
+def _named(item: str, bad: Tensor, numbers: Tensor) -> str:
+    """``problem 3 (1.2e-05), problem 7 (...)``: the first few problems where ``bad``, each with its number."""
+    indices = bad.nonzero().flatten().tolist()
+    named = ", ".join(f"{item} {k} ({float(numbers[k]):.2e})" for k in indices[:5])
+    return named + (f" and {len(indices) - 5} more" if len(indices) > 5 else "")
+
+
+class _Preconditioner:
+    """A positive definite matrix by its Cholesky factor `L` (p, p)."""
+
+    def __init__(self, matrix: Tensor | HessianOperator) -> None:
+        self.L = matrix.factor if isinstance(matrix, HessianOperator) else cholesky_factor(matrix)
+
+    def solve(self, B: Tensor) -> Tensor:
+        """The inverse times ``B`` (p, m). (PyTorch's `cholesky_solve` takes many times as long for a few columns.)"""
+        half = torch.linalg.solve_triangular(self.L, B, upper=False)
+        return torch.linalg.solve_triangular(self.L.T, half, upper=True)
+
+    @cached_property
+    def extremes(self) -> Tensor:
+        """The smallest and the largest eigenvalue (2,), by Lanczos: only the certificates of large models ask."""
+        like = self.L[0]
+        smallest = 1 / end_of_spectrum(lambda v: self.solve(v[:, None])[:, 0], like, "LA", rtol=1e-3)
+        largest = end_of_spectrum(lambda v: self.L @ (self.L.T @ v), like, "LA", rtol=1e-3)
+        return torch.tensor([smallest, largest], dtype=like.dtype, device=like.device)
 
 
 def _extreme_eigenvalues_many(risk: Risk, thetas: Tensor, W: Tensor, P: _Preconditioner | None) -> Tensor:
@@ -322,13 +533,13 @@ def _extreme_eigenvalues_many(risk: Risk, thetas: Tensor, W: Tensor, P: _Precond
     if P is None:
         each = zip(thetas, W, strict=True)
         return torch.stack([extreme_eigenvalues(HessianOperator(risk, theta, w), rtol=0.1) for theta, w in each])
-    product, L = risk.hessian_products(thetas, W), P.L
+    products, L = risk.products(thetas, W), P.L
 
     def A(V: Tensor) -> Tensor:
         back = torch.linalg.solve_triangular(L.T, V.T, upper=True).T
-        return torch.linalg.solve_triangular(L, product(back).T, upper=False).T
+        return torch.linalg.solve_triangular(L, products(back[None])[0].T, upper=False).T
 
-    r = torch.randn(len(L), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(thetas)
+    r = torch.randn(len(L), generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu").to(thetas)
     v = A(r.expand_as(thetas)) - r + 1e-3 * r  # the last for A = I
     Q: list[Tensor] = []
     T = thetas.new_zeros(len(W), _LANCZOS_STEPS, _LANCZOS_STEPS)
@@ -353,24 +564,6 @@ def _extreme_eigenvalues_many(risk: Risk, thetas: Tensor, W: Tensor, P: _Precond
     return torch.stack([torch.where(low > 0, smallest, largest) * low, largest * high], 1)
 
 
-def _newton_steps(risk: Risk, W: Tensor, thetas: Tensor, g: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
-    """Three steps ``-H⁻¹∇R`` of every model, ``H`` (m, p, p) kept, each taken where it lowers ‖∇R‖; and the norms."""
-    L = torch.linalg.cholesky_ex(H)[0]
-    for _ in range(3):
-        candidates = thetas - torch.cholesky_solve(g[..., None], L)[..., 0]
-        new_g = risk.values_and_gradients(candidates, W)[1]
-        better = (new_g.norm(dim=1) < g.norm(dim=1))[:, None]
-        thetas, g = torch.where(better, candidates, thetas), torch.where(better, new_g, g)
-    return thetas, g.norm(dim=1)
-
-
-def _which(bad: Tensor, numbers: Tensor) -> str:
-    """``problem 3 (1.2e-05), problem 7 (…)``: the first few problems where ``bad``, each with its number."""
-    indices = bad.nonzero().flatten().tolist()
-    named = ", ".join(f"problem {k} ({float(numbers[k]):.2e})" for k in indices[:5])
-    return named + (f" and {len(indices) - 5} more" if len(indices) > 5 else "")
-
-
 def _lbfgs_many(
     risk: Risk, W: Tensor, start: Tensor, P: _Preconditioner | None, gtol: float, max_steps: int, memory: int = 20
 ) -> Tensor:
@@ -391,7 +584,8 @@ def _lbfgs_many(
     t, low, high = torch.ones_like(R), torch.zeros_like(R), torch.full_like(R, torch.inf)
 
     for step in range(1, max_steps + 1):
-        todo = g.norm(dim=1) > gtol
+        # Of a problem whose step has shrunk to rounding nothing more is to be had this way.
+        todo = (g.norm(dim=1) > gtol) & (t * d.norm(dim=1) > torch.finfo(t.dtype).eps * theta.norm(dim=1))
         if not todo.all():
             found[problem] = theta
             if not todo.any():

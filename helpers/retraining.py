@@ -1,17 +1,25 @@
-"""Leave points out and train again: what an influence is held against."""
+"""Leave points out and train again: what an influence is held against; and how well the two agree.
+
+>>> leave_out_weights(3, [[0]], "mean")
+tensor([[0.0000, 0.5000, 0.5000]], dtype=torch.float64)
+>>> print(agreement(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 4.0, 6.0])))
+r = 1.000, slope = 2.00, intercept = 0.0000, largest error = 3.0000
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
 
-from helpers.curvature import HessianOperator
-from helpers.data import Data
-from helpers.influence import Convention
-from helpers.optimum import Certificates, check_stationary, minimise_many
-from helpers.risk import Risk
+from .curvature import HessianOperator
+from .data import Data
+from .influences import Convention
+from .optimum import Minima, check_stationary, minimise_many
+from .risk import Risk
 
 
 def leave_out_weights(
@@ -19,19 +27,21 @@ def leave_out_weights(
     groups: Sequence[Sequence[int]] | None = None,
     convention: Convention = "mean",
     *,
+    weights: Tensor | None = None,
     dtype: torch.dtype = torch.float64,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """The weights of training without each group: row ``k`` is 0 on ``groups[k]`` and equal on the other points.
+    """The weights of training without each group: row ``k`` is 0 on ``groups[k]``.
 
-    ``"zero"``: the others keep ``1/n`` (definition ``def-loo-zero`` of the book).
-    ``"mean"``: the others get ``1/(n - |group|)``, so that they sum to 1 (definition ``def-loo-mean``).
+    ``"zero"``: the others keep theirs (definition ``def-loo-zero`` of the book).
+    ``"mean"``: the others grow in proportion, so that the sum stays (definition ``def-loo-mean``).
 
     Args:
         n: the number of training examples.
         groups: the indices to leave out together; each point alone by default.
         convention: see above.
-        dtype, device: those of the risk's data.
+        weights: of training with all points (n,); ``1/n`` each by default.
+        dtype, device: those of the result, where ``weights`` do not say.
 
     Returns:
         shape (m, n), with ``m = len(groups)``.
@@ -43,16 +53,21 @@ def leave_out_weights(
     if convention not in ("zero", "mean"):
         raise ValueError(f"convention is {convention!r}: it must be 'zero' or 'mean'.")
     groups = [[i] for i in range(n)] if groups is None else groups
-    W = torch.full((len(groups), n), 1 / n, dtype=dtype, device=device)
+    w = torch.full((n,), 1 / n, dtype=dtype, device=device or "cpu") if weights is None else weights
+    W, total = w.repeat(len(groups), 1), w.sum()
     for k, group in enumerate(groups):
         members = [int(i) for i in group]
         if not members or len(set(members)) < len(members) or not all(0 <= i < n for i in members):
             raise ValueError(f"group {k} is {members}: it needs at least one index, each once, from 0 to {n - 1}.")
-        if len(members) == n:
-            raise ValueError(f"group {k} holds all {n} training examples: nothing is left to train on.")
-        if convention == "mean":
-            W[k] = 1 / (n - len(members))
         W[k, members] = 0.0
+        if not bool(W[k].any()):
+            raise ValueError(
+                f"group {k} holds all {n} training examples that have a weight: nothing is left to train on."
+            )
+        if convention == "mean" and weights is None:
+            W[k, W[k] > 0] = 1 / (n - len(members))
+        elif convention == "mean":
+            W[k] *= total / W[k].sum()
     return W
 
 
@@ -61,21 +76,25 @@ def leave_one_out(
     theta: Tensor,
     *,
     convention: Convention = "mean",
+    weights: Tensor | None = None,
     start: Tensor | None = None,
-    gtol: float = 1e-9,
-) -> Certificates:
+    gtol: float | None = None,
+    throw: bool = True,
+) -> Minima:
     """Train ``n`` times, each time without one point. What the first order of `predicted_change` predicts.
 
     Every retraining starts from ``theta`` and is preconditioned by the Hessian there. The first step is then
     ``-H⁻¹∇R``: for ``"zero"`` it is ``H⁻¹g_i/n``, the influence function itself. The remaining steps do the rest.
 
     Args:
-        risk: what was minimised, with weights ``1/n``.
+        risk: what was minimised.
         theta: its minimum (p,).
         convention: ``"zero"`` or ``"mean"``; see `leave_out_weights`.
+        weights: those of training (n,); ``1/n`` each by default.
         start: (p,) or (n, p). An initialisation here gives retraining from scratch, where neither ``theta`` nor its
             Hessian is used.
-        gtol: how small every gradient must become.
+        gtol: how small every gradient must become, as in `minimise`.
+        throw: as in `minimise_many`.
 
     Returns:
         the ``n`` minima, certified; row ``i`` was trained without point ``i``.
@@ -85,36 +104,51 @@ def leave_one_out(
         NotPositiveDefinite: if its Hessian is used and is not positive definite.
         NotConverged, NotAMinimum: naming the points whose retraining failed.
     """
-    return leave_group_out(risk, theta, None, convention=convention, start=start, gtol=gtol)
+    return leave_group_out(
+        risk, theta, None, convention=convention, weights=weights, start=start, gtol=gtol, throw=throw
+    )
 
 
+@torch.inference_mode(False)
 def leave_group_out(
     risk: Risk,
     theta: Tensor,
     groups: Sequence[Sequence[int]] | None,
     *,
     convention: Convention = "mean",
+    weights: Tensor | None = None,
     start: Tensor | None = None,
-    gtol: float = 1e-9,
-) -> Certificates:
+    gtol: float | None = None,
+    throw: bool = True,
+    hessian: HessianOperator | None = None,
+) -> Minima:
     """Train once without each group of points, as `leave_one_out`; row ``k`` was trained without ``groups[k]``.
 
     Units of a network that are exactly alike at ``theta`` have equal gradients, so they stay alike in a retraining from
     there, even where its minimum would have them differ. Then it ends at a saddle, and `NotAMinimum` says so: start
     beside ``theta``, with a little noise.
+
+    Args:
+        risk, theta, convention, weights, start, gtol, throw: as in `leave_one_out`.
+        groups: the indices of each group.
+        hessian: that at ``theta``, if it has been formed already.
     """
-    X = risk.data.X
-    W = leave_out_weights(risk.n, groups, convention, dtype=theta.dtype, device=X.device)
+    theta = risk.check_theta(theta).detach()
+    w = None if weights is None else risk.check_weights(weights, theta)
+    W = leave_out_weights(risk.n, groups, convention, weights=w, dtype=theta.dtype, device=theta.device)
     if start is not None:
-        return minimise_many(risk, W, start, gtol=gtol)
-    check_stationary(risk, theta, gtol=1e-6)
-    return minimise_many(risk, W, theta, preconditioner=HessianOperator(risk, theta).dense(), gtol=gtol)
+        return minimise_many(risk, W, start, gtol=gtol, throw=throw)
+    check_stationary(risk, theta, weights)
+    near = hessian or HessianOperator(risk, theta, weights)
+    return minimise_many(risk, W, theta, preconditioner=near, gtol=gtol, throw=throw)
 
 
-def actual_change(risk: Risk, theta: Tensor, retrained: Certificates, test: Data) -> Tensor:
+@torch.inference_mode(False)
+def actual_change(risk: Risk, theta: Tensor, retrained: Minima, test: Data) -> Tensor:
     """The change of each test loss on retraining, loss after minus loss before, shape (n_test, m).
 
-    Positive: the test loss rose without the group, so the group was helpful. Compare with `predicted_change`.
+    Positive: the test loss rose without the group, so the group was helpful. Compare with `predicted_change`. NaN where
+    no minimum was certified.
 
     Args:
         risk: its model and loss are used, its L2 is not.
@@ -124,4 +158,70 @@ def actual_change(risk: Risk, theta: Tensor, retrained: Certificates, test: Data
     """
     before = risk.losses(theta, test)
     after = torch.stack([risk.losses(each, test) for each in retrained.thetas], dim=1)
-    return after - before[:, None]
+    return (after - before[:, None]).where(retrained.certified, torch.nan)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well a prediction agrees with what happened. `r` alone sees neither a wrong scale nor an offset.
+
+    Attributes:
+        r: Pearson's correlation.
+        slope, intercept: of the least-squares line ``actual = slope · predicted + intercept``; ideal 1 and 0.
+        largest_error: ``max |predicted - actual|``, in the unit of the two.
+    """
+
+    r: float
+    slope: float
+    intercept: float
+    largest_error: float
+
+    def __str__(self) -> str:
+        intercept = f"{self.intercept:.4f}".replace("-0.0000", "0.0000")
+        return (
+            f"r = {self.r:.3f}, slope = {self.slope:.2f}, intercept = {intercept}, "
+            f"largest error = {self.largest_error:.4f}"
+        )
+
+
+def agreement(predicted: Tensor, actual: Tensor) -> Agreement:
+    """Compare two tensors of the same shape, any shape, entry by entry; see `Agreement`.
+
+    Raises:
+        ValueError: for different shapes, fewer than three values, values that are not finite, or all the same (often
+            of a model that ignores the parameters it is differentiated by).
+    """
+    x, y = _pairs(predicted, actual)
+    dx, dy = x - x.mean(), y - y.mean()
+    slope = dx @ dy / (dx @ dx)
+    return Agreement(
+        r=float(dx @ dy / (dx.norm() * dy.norm())),
+        slope=float(slope),
+        intercept=float(y.mean() - slope * x.mean()),
+        largest_error=float((x - y).abs().max()),
+    )
+
+
+def rank_correlation(predicted: Tensor, actual: Tensor) -> float:
+    """Spearman's correlation, by SciPy: Pearson's of the ranks, where equal values share one. It looks at the order
+    alone, where `agreement` sees the sizes.
+
+    Raises:
+        ValueError: as `agreement`.
+    """
+    x, y = _pairs(predicted, actual)
+    return float(spearmanr(x.numpy(), y.numpy()).statistic)
+
+
+def _pairs(predicted: Tensor, actual: Tensor) -> tuple[Tensor, Tensor]:
+    if predicted.shape != actual.shape or predicted.numel() < 3:
+        raise ValueError(
+            f"predicted has shape {tuple(predicted.shape)} and actual {tuple(actual.shape)}: "
+            "they need the same shape and at least three values."
+        )
+    x, y = (values.detach().flatten().double().cpu() for values in (predicted, actual))
+    if not bool(torch.isfinite(torch.stack([x, y])).all()):
+        raise ValueError("some values are not finite: leave out the points whose retraining found no minimum.")
+    if not all((values - values.mean()).norm() > 1e-12 * values.norm() for values in (x, y)):
+        raise ValueError("all predicted (or all actual) values are the same: there is nothing to correlate.")
+    return x, y

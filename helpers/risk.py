@@ -1,26 +1,47 @@
-"""What is minimised: the regularised empirical risk ``R(θ, w) = Σ w_i ℓ(z_i, θ) + λ‖θ‖²``, and its derivatives."""
+"""What is minimised: the regularised empirical risk ``R(θ, w) = Σ w_i ℓ(z_i, θ) + λ‖θ‖²``, and its derivatives.
+
+For the mean of ``½(θ - y)²`` and ``y = 1, 3`` the minimum of ``R`` with λ = ½ is at ``2 / (1 + 2·½)``:
+
+>>> import torch
+>>> from helpers import SQUARED_ERROR, Data, flatten
+>>> constant = torch.nn.Linear(1, 1, bias=False)
+>>> data = Data(torch.ones(2, 1).double(), torch.tensor([1.0, 3.0]).double())
+>>> risk = Risk(flatten(constant)[0], data, SQUARED_ERROR, l2=0.5)
+>>> risk.gradient(torch.tensor([1.0]).double())
+tensor([0.], dtype=torch.float64)
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.func import grad, jacrev, jvp, vmap
+from torch.func import grad, jvp, vjp, vmap
 from torch.nn import functional as F
 
-from helpers.data import Data
-from helpers.models import FlatModel
+from .data import Data
+from .models import FlatModel
+from .probe import probe
 
-# The Hessians of several models are computed together: so many models at most, and so many rows of all of them.
-_MODELS_AT_ONCE, _ROWS_OF_ALL = 64, 1024
+# The graph of a product with the Hessian of one model takes about so many bytes at most. Several models share work in
+# their Hessians, so many at a time.
+_GRAPH_BYTES = 3 * 2**25
+_MODELS_AT_ONCE = 64
+_PROBED = 8  # examples on which a risk is probed when it is first used
 
 
-def rows_at_once(n: int, p: int) -> int:
+def rows_at_once(n: int, p: int, device: torch.device) -> int:
     """How many directions (p,) are pushed through ``n`` examples together: enough to keep the processor busy, and so
-    few that what it works on stays in its caches. More need more memory, and soon more time, than they save."""
-    return max(1, min(2**14 // n, 2**18 // p))
+    few that what it works on stays in its caches. More need more memory, and soon more time, than they save. A GPU is
+    kept busy only by more, and has no such caches."""
+    if device.type == "cpu":
+        return max(1, min(2**14 // n, 2**18 // p))
+    return max(1, min(512, 2**20 // n, 2**24 // p))
 
 
 @dataclass(frozen=True)
@@ -34,30 +55,57 @@ class Loss:
     """
 
     of: Callable[[Tensor, Tensor], Tensor]
-    accepts: Callable[[Tensor], bool] = lambda y: True
+    accepts: Callable[[Tensor], bool] | None = None
     domain: str = "any target"
 
 
-#: Binary cross-entropy of a logit ``f``, ``log(1 + exp(-s f))`` with ``s = 2y - 1``; labels 0 and 1.
-LOGISTIC = Loss(
-    lambda f, y: F.binary_cross_entropy_with_logits(f, y.to(f.dtype), reduction="none"),
-    lambda y: bool(((y == 0) | (y == 1)).all()),
-    "labels 0 or 1 (for labels -1 and 1 use (y + 1) / 2)",
-)
+def _same_shape(f: Tensor, y: Tensor) -> None:
+    if f.shape != y.shape:
+        raise ValueError(
+            f"the outputs have shape {tuple(f.shape)} and the targets {tuple(y.shape)}: this loss compares them entry "
+            "by entry, so both must have the same shape."
+        )
+
+
+def _logistic(f: Tensor, y: Tensor) -> Tensor:
+    _same_shape(f, y)
+    return F.binary_cross_entropy_with_logits(f, y.to(f.dtype), reduction="none").reshape(len(f), -1).sum(1)
+
+
+def _squared_error(f: Tensor, y: Tensor) -> Tensor:
+    _same_shape(f, y)
+    return 0.5 * (f - y.to(f.dtype)).square().reshape(len(f), -1).sum(1)
+
+
+def _cross_entropy(f: Tensor, y: Tensor) -> Tensor:
+    if f.ndim != 2 or y.ndim != 1:
+        raise ValueError(
+            f"cross-entropy needs k logits and one label an example, outputs (n, k) and y (n,), not {tuple(f.shape)} "
+            f"and {tuple(y.shape)} (for one logit use LOGISTIC)."
+        )
+    try:
+        return F.cross_entropy(f, y.long(), reduction="none")
+    except IndexError as error:
+        raise ValueError(f"a label is outside 0 ... {f.shape[1] - 1}: the model has {f.shape[1]} outputs.") from error
+
+
+def _zero_or_one(y: Tensor) -> bool:
+    return bool(((y == 0) | (y == 1)).all())
+
+
+def _class_labels(y: Tensor) -> bool:
+    return not y.is_floating_point() and bool((y >= 0).all())
+
+
+#: Binary cross-entropy of a logit ``f``, ``log(1 + exp(-s f))`` with ``s = 2y - 1``; labels 0 and 1. Summed over the
+#: outputs if there are several.
+LOGISTIC = Loss(_logistic, _zero_or_one, "labels 0 or 1 (for labels -1 and 1 use (y + 1) / 2)")
 
 #: ``½ (f - y)²``; summed over the outputs if there are several.
-SQUARED_ERROR = Loss(
-    lambda f, y: 0.5 * (f - y).square().reshape(len(f), -1).sum(1),
-    lambda y: y.is_floating_point(),
-    "floating-point targets of the same shape as the outputs",
-)
+SQUARED_ERROR = Loss(_squared_error, torch.is_floating_point, "floating-point targets of the same shape as the outputs")
 
 #: Cross-entropy of ``k`` logits; labels are integers 0 … k-1.
-CROSS_ENTROPY = Loss(
-    lambda f, y: F.cross_entropy(f, y, reduction="none"),
-    lambda y: not y.is_floating_point() and y.ndim == 1 and bool((y >= 0).all()),
-    "integer class labels 0 … k-1, of shape (n,)",
-)
+CROSS_ENTROPY = Loss(_cross_entropy, _class_labels, "integer class labels 0 ... k-1, of shape (n,)")
 
 
 @dataclass(frozen=True)
@@ -66,27 +114,56 @@ class Risk:
 
         R(θ, w) = Σ_i w_i ℓ(z_i, θ) + l2 · ‖θ‖²
 
-    over ALL parameters, without a factor ½, so that its Hessian contains ``2·l2·I``. Training is ``w = (1/n)·1``.
+    over all trainable parameters, without a factor ½, so that its Hessian contains ``2·l2·I``. Training is
+    ``w = (1/n)·1``.
+
+    When a risk is first used, model and loss are tried on a few training examples, together and one at a time: whether
+    each example has a loss of its own, the same at every call, of which `torch.func` takes the derivative.
 
     Args:
-        model: a function ``model(theta, X)`` of a flat ``theta`` (p,); see `helpers.flatten`.
+        model: a function ``model(theta, X)`` of a flat ``theta`` (p,), with the attribute ``p``; see `helpers.flatten`.
         data: the training examples.
         loss: the loss of one example.
-        l2: the regularisation strength ``λ ≥ 0``.
+        l2: the regularisation strength ``λ ≥ 0``, or one a parameter: (p,), or a function of the parameter's name, for
+            instance ``lambda name: 0.01 if name.endswith("weight") else 0.0``.
+        batch: how many examples share a graph. By default as many as fit into some ten megabytes. More of them make
+            products faster and need more memory; the results differ by rounding alone.
+        gauge: ``(N, origin)``, see `helpers.fix_gauge`.
 
     Raises:
-        ValueError: for labels outside the loss's domain, or a negative ``l2``.
+        ValueError: for labels outside the loss's domain, a negative ``l2``, and, at the first use, a model or a loss
+            for which an example has no loss of its own, or a wrong derivative; with cause and remedy.
     """
 
     model: FlatModel
     data: Data
     loss: Loss = LOGISTIC
-    l2: float = 0.0
+    l2: float | Tensor | Callable[[str], float] = 0.0
+    batch: int | None = None
+    gauge: tuple[Tensor, Tensor] | None = None
+    _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not self.l2 >= 0:
-            raise ValueError(f"l2 = {self.l2} must not be negative: a negative one rewards large parameters.")
+        if not isinstance(self.loss, Loss):
+            raise TypeError(
+                f"the loss is a {type(self.loss).__name__}: wrap it, Loss(...), for instance "
+                "Loss(torch.nn.CrossEntropyLoss(reduction='none')): one number for each example, no mean."
+            )
+        if callable(self.l2):
+            object.__setattr__(self, "l2", self.model.per_parameter(self.l2))
+        strengths = torch.as_tensor(self.l2, dtype=torch.float64, device="cpu")
+        if not (strengths >= 0).all():
+            raise ValueError(f"l2 = {float(strengths.min()):g} must not be negative: that rewards large parameters.")
+        if strengths.shape not in ((), (self.model.p,)):
+            raise ValueError(
+                f"l2 has shape {tuple(strengths.shape)}: give a number, or one a parameter, ({self.model.p},)."
+            )
+        if self.batch is not None and self.batch < 1:
+            raise ValueError(f"batch = {self.batch}: a graph holds at least one example.")
         self._check_labels(self.data)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # what was found out about it is not part of it
+        return Risk, (self.model, self.data, self.loss, self.l2, self.batch, self.gauge)
 
     @property
     def n(self) -> int:
@@ -95,73 +172,146 @@ class Risk:
 
     @property
     def uniform(self) -> Tensor:
-        """The weights of ordinary training, ``w = (1/n)·1``, shape (n,)."""
-        return torch.full((self.n,), 1 / self.n, dtype=self.data.X.dtype, device=self.data.X.device)
+        """The weights of ordinary training, ``w = (1/n)·1``, shape (n,), in the data's floating-point format."""
+        X, y = self.data.X, self.data.y
+        dtype = next((part.dtype for part in (X, y) if part.is_floating_point()), torch.float64)
+        return torch.full((self.n,), 1 / self.n, dtype=dtype, device=X.device)
 
     def __call__(self, theta: Tensor, weights: Tensor | None = None) -> Tensor:
         """``R(θ, w)``, a scalar; ``weights`` (n,) default to ``1/n`` each."""
-        return self.value(self.check_theta(theta), self.check_weights(weights))
+        return self.value(self.check_theta(theta), self.check_weights(weights, theta))
+
+    def value(self, theta: Tensor, weights: Tensor) -> Tensor:
+        """``R(θ, w)`` with nothing checked: for use under `torch.func` transforms, where values cannot be inspected."""
+        return self._data_part(theta, weights, slice(None)) + self.penalty(theta)
+
+    def penalty(self, theta: Tensor) -> Tensor:
+        """What does not depend on the data, ``λ‖θ‖²``, for ``theta`` (p,)."""
+        strength = cast(float | Tensor, self.l2)
+        value = strength.to(theta) @ theta.square() if isinstance(strength, Tensor) else strength * theta @ theta
+        if self.gauge is not None:
+            N, origin = self.gauge
+            value = value + 0.5 * ((theta - origin.to(theta)) @ N.to(theta)).square().sum()
+        return value
 
     def gradient(self, theta: Tensor, weights: Tensor | None = None) -> Tensor:
         """``∇_θ R(θ, w)``, L2 included, shape (p,)."""
-        return grad(self.value)(self.check_theta(theta), self.check_weights(weights))
+        theta = self.check_theta(theta)
+        return self._values_and_gradients(theta, self.check_weights(weights, theta))[1]
 
     def hessian(self, theta: Tensor, weights: Tensor | None = None) -> Tensor:
         """``H = ∇²_θ R(θ, w)``, L2 included, shape (p, p), symmetric to the last bit."""
-        rows = jacrev(grad(self.value), chunk_size=rows_at_once(self.n, self.model.p))
-        H = rows(self.check_theta(theta), self.check_weights(weights))
-        # Differentiating in one order and in the other rounds differently: H_ij and H_ji differ in the last bits.
-        return (H + H.mT) / 2
+        theta = self.check_theta(theta)
+        return self.dense(self.products(theta, self.check_weights(weights, theta)), theta)
 
     def values_and_gradients(self, thetas: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
         """``R`` (m,) and ``∇R`` (m, p) of ``m`` models at once: ``thetas[k]`` (p,) with weights ``W[k]`` (n,)."""
-        thetas = thetas.detach().requires_grad_(True)
-        values = vmap(self.value)(thetas, W)
-        # Each value depends on its own row only, so the gradient of their sum is all the gradients.
-        (gradients,) = torch.autograd.grad(values.sum(), thetas)
-        return values.detach(), gradients
+        self.check_theta(thetas[0])
+        return self._values_and_gradients(thetas, W)
 
     def hessians(self, thetas: Tensor, W: Tensor) -> Tensor:
         """The Hessians (m, p, p) of ``m`` models at once, as `hessian`: ``thetas`` (m, p), ``W`` (m, n)."""
-        pieces = []
-        for some, weights in zip(thetas.split(_MODELS_AT_ONCE), W.split(_MODELS_AT_ONCE), strict=True):
-            rows = jacrev(grad(self.value), chunk_size=max(1, _ROWS_OF_ALL // len(some)))
-            pieces.append(vmap(rows)(some, weights))
-        H = torch.cat(pieces)
-        return (H + H.mT) / 2
+        self.check_theta(thetas[0])
+        some = zip(thetas.split(_MODELS_AT_ONCE), W.split(_MODELS_AT_ONCE), strict=True)
+        return torch.cat([self.dense(self.products(each, weights), each) for each, weights in some])
 
-    def hessian_products(self, thetas: Tensor, W: Tensor) -> Callable[[Tensor], Tensor]:
-        """``V ↦ HV`` of ``m`` models at once, row by row: ``V`` (m, p), each row times its own model's Hessian."""
-        thetas = thetas.detach().requires_grad_(True)
-        (gradients,) = torch.autograd.grad(vmap(self.value)(thetas, W).sum(), thetas, create_graph=True)
-        return lambda V: torch.autograd.grad(gradients, thetas, V, retain_graph=True)[0]
+    def products(self, theta: Tensor, weights: Tensor) -> Callable[[Tensor], Tensor]:
+        """``V ↦ HV``, rows of ``V`` (k, p) times the Hessian at ``theta`` (p,) with ``weights`` (n,).
+
+        Or of ``m`` models at once, ``theta`` (m, p) and ``weights`` (m, n): each row of ``V`` (k, m, p) times its own
+        model's Hessian. Each product is a backward pass through the graph of the gradient, which multiplies by the
+        transpose of its Jacobian: ``Hᵀ = H`` (equation ``eq-hvp-double-backward``). One graph is kept, as long as it
+        holds all examples; of several, each is built again for each product.
+        """
+        theta = theta.detach()
+
+        @torch.inference_mode(False)
+        def pull(part: slice) -> Callable[..., tuple[Tensor]]:
+            def gradient(t: Tensor) -> Tensor:
+                return grad(self._total, has_aux=True)(t, weights, part)[0]
+
+            return vjp(gradient, theta)[1]
+
+        parts = self._parts()
+        kept = pull(parts[0]) if len(parts) == 1 else None
+        chunk = self._rows(theta)
+
+        @torch.inference_mode(False)
+        @torch.no_grad()  # no graph of the products is wanted
+        def product(V: Tensor) -> Tensor:
+            total = torch.zeros_like(V)
+            for part in parts:
+                pulled = kept or pull(part)
+                some = pulled(V[0])[0][None] if len(V) == 1 else vmap(pulled, chunk_size=chunk)(V)[0]
+                total = some if len(parts) == 1 else total.add_(some)
+            return total
+
+        return product
+
+    def dense(self, products: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:
+        """The matrix (..., p, p) of these `products`, computed a few rows at a time and symmetric to the last bit."""
+        p, models = theta.shape[-1], theta.shape[:-1]
+        H = theta.new_empty(*models, p, p)
+        for rows in torch.arange(p, device=H.device).split(self._rows(theta)):
+            directions = theta.new_zeros(len(rows), p)
+            directions[torch.arange(len(rows), device=H.device), rows] = 1
+            V = directions.view(len(rows), *(1 for _ in models), p).expand(len(rows), *models, p)
+            H[..., rows, :] = products(V).movedim(0, -2)
+        # Differentiating in one order and in the other rounds differently; the mean is taken in place, block by block.
+        for i in range(0, p, 512):
+            for j in range(0, i + 1, 512):
+                here, there = H[..., i : i + 512, j : j + 512], H[..., j : j + 512, i : i + 512]
+                block = (here + there.mT) / 2
+                here.copy_(block)
+                there.copy_(block.mT)
+        return H
+
+    def _rows(self, theta: Tensor) -> int:
+        """How many rows of ``H`` are computed together: of several models at once, fewer."""
+        examples = min(self.n, self._batch()) * max(1, theta[..., 0].numel() // 2)
+        return rows_at_once(examples, theta.shape[-1], theta.device)
 
     def losses(self, theta: Tensor, data: Data | None = None) -> Tensor:
         """``ℓ(z_i, θ)``, without L2, shape (n,): of the training examples, or of ``data``."""
-        data = self._check_labels(data) if data is not None else self.data
-        return self._losses(self.check_theta(theta), data.X, data.y)
+        data, theta = self.data if data is None else self._check_labels(data), self.check_theta(theta)
+        parts = range(0, len(data), self._batch())
+        return torch.cat(
+            [self._losses(theta, data.X[k : k + self._batch()], data.y[k : k + self._batch()]) for k in parts]
+        )
 
     def gradients(self, theta: Tensor, data: Data | None = None) -> Tensor:
         """``g_i = ∇_θ ℓ(z_i, θ)``, without L2, as rows (n, p): of the training examples, or of ``data``."""
-        data = self._check_labels(data) if data is not None else self.data
+        if data is not None:
+            self.losses(theta, data)  # its labels and shapes are checked where values can be inspected
+        data = self.data if data is None else data
+        return self._gradients(self.check_theta(theta), data.X, data.y)
 
-        def loss_of_one(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-            return self._losses(theta, x[None], y[None])[0]
-
-        return vmap(grad(loss_of_one), in_dims=(None, 0, 0))(self.check_theta(theta), data.X, data.y)
-
+    @torch.inference_mode(False)
     def slopes(self, theta: Tensor, V: Tensor) -> Tensor:
         """``∇ℓ(z_i, θ)ᵀ v_k`` for each row ``v_k`` of ``V`` (m, p), shape (m, n): ``V Gᵀ`` without ``G``.
 
         The derivative of all ``n`` losses along ``v_k`` is one forward pass (equation ``eq-scores-by-jvp``).
         """
         self.check_theta(theta)
-        X, y = self.data.X, self.data.y
+        slopes = []
+        for part in self._parts():
+            X, y = self.data.X[part], self.data.y[part]
+            chunk = rows_at_once(len(X), self.model.p, theta.device)
+            along = partial(self._along, partial(self._losses, X=X, y=y), theta)
+            slopes.append(vmap(along, chunk_size=chunk)(V))
+        return torch.cat(slopes, dim=1)
 
-        def along(v: Tensor) -> Tensor:
-            return jvp(lambda t: self._losses(t, X, y), (theta,), (v,))[1]
+    @property
+    def has_forward_mode(self) -> bool:
+        """Whether all operations of model and loss have a forward-mode derivative, as far as is known."""
+        return self._known.get("forward mode", True)
 
-        return vmap(along, chunk_size=rows_at_once(self.n, self.model.p))(V)
+    def _along(self, function: Callable[[Tensor], Tensor], x: Tensor, v: Tensor) -> Tensor:
+        """The derivative of ``function`` at ``x`` along ``v``: forward, or as the derivative of ``u ↦ vᵀJᵀu``."""
+        if self.has_forward_mode:
+            return jvp(function, (x,), (v,))[1]
+        outputs, pull = vjp(function, x)[:2]
+        return cast(Tensor, vjp(lambda u: pull(u)[0], torch.zeros_like(outputs))[1](v)[0])
 
     def gauss_newton_curvatures(self, theta: Tensor, V: Tensor) -> Tensor:
         """``(J_i v_i)ᵀ ∇²_f ℓ_i (J_i v_i)``, shape (n,): how each training loss curves with its model's outputs ``f``.
@@ -179,21 +329,42 @@ class Risk:
 
         def along(x: Tensor, y: Tensor, v: Tensor) -> Tensor:
             def loss(f: Tensor) -> Tensor:
-                return self.loss.of(f, y[None])[0]
+                return self.loss.of(*_without_last_one(f, y[None]))[0]
 
-            f, df = jvp(lambda t: self.model(t, x[None]), (theta,), (v,))[:2]
-            return (df * jvp(grad(loss), (f,), (df,))[1]).sum()
+            df = self._along(partial(self.model, X=x[None]), theta, v)
+            slope_along = grad(lambda f: (grad(loss)(f) * df).sum())  # not every loss has a forward mode twice
+            return (df * slope_along(self.model(theta, x[None]))).sum()
 
-        return vmap(along)(self.data.X, self.data.y, V)
+        return self._each(along, self.data.X, self.data.y, V)
 
-    def value(self, theta: Tensor, weights: Tensor) -> Tensor:
-        """``R(θ, w)`` with nothing checked: for use under `torch.func` transforms, where values cannot be inspected."""
-        return weights @ self._losses(theta, self.data.X, self.data.y) + self.l2 * theta @ theta
+    def scale(self, theta: Tensor, weights: Tensor | None = None) -> float:
+        """What ``‖∇R‖`` is small or large against, in the units of a gradient, whatever the units of targets or inputs.
 
-    def check_weights(self, weights: Tensor | None) -> Tensor:
+        The root mean square of a few single gradients; or, where the model fits nearly exactly and these vanish,
+        ``‖Hθ‖``, the gradient that shrinking the parameters to nothing would leave.
+        """
+        theta = self.check_theta(theta).detach()
+        weights = self.check_weights(weights, theta)
+        known = self._known.setdefault("scales", {})
+        if (key := _digest(theta, weights)) not in known:
+            points = self._spread()
+            G = self._gradients(theta, self.data.X[points], self.data.y[points])
+            single = G.norm(dim=1).square().mean().sqrt() * weights.abs().sum()
+            known[key] = float(torch.maximum(single, self.products(theta, weights)(theta[None])[0].norm()))
+        return known[key]
+
+    def remember_minimum(self, theta: Tensor, weights: Tensor | None) -> None:
+        """That ``theta`` is certified as a minimum with these weights; `is_known_minimum` tells."""
+        self._known.setdefault("minima", set()).add(_digest(theta, self.check_weights(weights, theta)))
+
+    def is_known_minimum(self, theta: Tensor, weights: Tensor | None) -> bool:
+        return _digest(theta, self.check_weights(weights, theta)) in self._known.get("minima", ())
+
+    @torch.inference_mode(False)
+    def check_weights(self, weights: Tensor | None, theta: Tensor | None = None) -> Tensor:
         """``weights`` (n,) if they can be used, ``1/n`` each for None; raises ValueError otherwise."""
         if weights is None:
-            return self.uniform
+            return self.uniform if theta is None else self.uniform.to(theta.dtype)
         if weights.shape != (self.n,):
             raise ValueError(
                 f"weights have shape {tuple(weights.shape)}, but there are n = {self.n} training examples: "
@@ -203,10 +374,35 @@ class Risk:
         if not torch.isfinite(weights).all():
             bad = (~torch.isfinite(weights)).nonzero().flatten().tolist()
             raise ValueError(f"weights are not finite at {bad[:5]}.")
-        return weights
+        return _differentiable(weights)
+
+    @torch.inference_mode(False)
+    def check_theta(self, theta: Tensor) -> Tensor:
+        """``theta`` (p,) if it can be used; raises ValueError or TypeError if not, and for an unfit model or loss."""
+        if theta.shape != (self.model.p,):
+            raise ValueError(f"theta has shape {tuple(theta.shape)}, but the model has p = {self.model.p} parameters.")
+        self._check_format("theta", theta)
+        theta = _differentiable(theta)
+        if not self._known and not torch._C._functorch.is_functorch_wrapped_tensor(theta):
+            points = self._spread()
+            X, y = self.data.X[points], self.data.y[points]
+            self._known.update(probe(self._losses, self.model, theta.detach(), X, y))
+        return theta
+
+    def part(self, chosen: Tensor) -> Risk:
+        """The risk of some of the examples, by their indices. What was found out about model and loss holds for it."""
+        some = replace(self, data=self.data[chosen])
+        some._known.update(self._known)
+        return some
+
+    def to(self, dtype: torch.dtype) -> Risk:
+        """The same risk with its data in another floating-point format."""
+        converted = replace(self, data=self.data.to(dtype))
+        converted._known.update(self._known)
+        return converted
 
     def _losses(self, theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
-        losses = self.loss.of(self.model(theta, X), y)
+        losses = self.loss.of(*_without_last_one(self.model(theta, X), y))
         if losses.shape != (len(X),):
             raise ValueError(
                 f"the loss gives shape {tuple(losses.shape)} for {len(X)} examples: it must give one number each, "
@@ -214,23 +410,103 @@ class Risk:
             )
         return losses
 
-    def check_theta(self, theta: Tensor) -> Tensor:
-        if theta.shape != (self.model.p,):
-            raise ValueError(f"theta has shape {tuple(theta.shape)}, but the model has p = {self.model.p} parameters.")
-        self._check_format("theta", theta)
-        return theta
+    def _data_part(self, theta: Tensor, weights: Tensor, part: slice) -> Tensor:
+        """``Σ w_i ℓ(z_i, θ)`` over a part of the examples."""
+        return weights[part] @ self._losses(theta, self.data.X[part], self.data.y[part])
+
+    def _total(self, theta: Tensor, weights: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+        """The part's share of ``R``, summed over the models, and of each model.
+
+        Each value depends on its own model only, so the gradient of their sum is all the gradients.
+        """
+        if theta.ndim == 1:
+            values = self._data_part(theta, weights, part)
+        elif self._known.get("vmap over models", True):
+            values = vmap(partial(self._data_part, part=part))(theta, weights)
+        else:
+            values = torch.stack([self._data_part(t, w, part) for t, w in zip(theta, weights, strict=True)])
+        if not part.start:  # the penalty belongs to the first part
+            values = values + (self.penalty(theta) if theta.ndim == 1 else vmap(self.penalty)(theta))
+        return values.sum(), values
+
+    @torch.inference_mode(False)
+    def _values_and_gradients(self, theta: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        values, gradients = theta.new_zeros(theta.shape[:-1]), torch.zeros_like(theta)
+        for part in self._parts():
+            if theta.ndim == 1:  # so that it can be differentiated in turn
+                some, value = grad(self._total, has_aux=True)(theta, weights, part)
+            else:  # the same, in two thirds of the time
+                with torch.enable_grad():
+                    leaf = theta.detach().requires_grad_(True)
+                    total, value = self._total(leaf, weights, part)
+                (some,), value = torch.autograd.grad(total, leaf), value.detach()
+            values, gradients = values + value, gradients + some
+        return values, gradients
+
+    @torch.inference_mode(False)
+    def _gradients(self, theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
+        def loss_of_one(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+            return self._losses(theta, x[None], y[None])[0]
+
+        return self._each(partial(grad(loss_of_one), theta), X, y)
+
+    def _each(self, function: Callable[..., Tensor], *of_examples: Tensor) -> Tensor:
+        """``function`` of each example, side by side where the module can be, one after the other where not."""
+        if self._known.get("vmap over examples", True):
+            return vmap(function, chunk_size=self._batch())(*of_examples)
+        return torch.stack([function(*one) for one in zip(*of_examples, strict=True)])
+
+    def _batch(self) -> int:
+        """How many examples share a graph."""
+        return self.batch or max(1, _GRAPH_BYTES // self._known.get("bytes an example", 1))
+
+    def _parts(self) -> list[slice]:
+        size = self._batch()
+        if size >= self.n:
+            return [slice(None)]
+        return [slice(k, k + size) for k in range(0, self.n, size)]
+
+    def _spread(self) -> Tensor:
+        """The indices of a few examples whose targets differ as much as they can."""
+        order = self.data.y.reshape(self.n, -1)[:, 0].argsort(stable=True)
+        y = self.data.y[order].reshape(self.n, -1)[:, 0]
+        steps = (y[1:] != y[:-1]).nonzero().flatten().add(1)[: _PROBED // 2]
+        even = torch.linspace(0, self.n - 1, min(self.n, _PROBED), device=y.device).long()
+        return order[torch.cat([even, steps]).unique()]
 
     def _check_labels(self, data: Data) -> Data:
-        if not self.loss.accepts(data.y):
+        if self.loss.accepts is not None and not self.loss.accepts(data.y):
             raise ValueError(f"the labels are outside the loss's domain, which is: {self.loss.domain}.")
         return data
 
     def _check_format(self, name: str, tensor: Tensor) -> None:
-        X = self.data.X
-        if X.is_floating_point() and tensor.dtype != X.dtype:
+        if tensor.dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"{name} is {tensor.dtype}: second derivatives need float64, or float32 at the least.")
+        formats = {part.dtype for part in (self.data.X, self.data.y) if part.is_floating_point()}
+        if formats - {tensor.dtype}:
             raise TypeError(
-                f"{name} is {tensor.dtype} and the data {X.dtype}: convert one, so that no step of the chain falls "
-                "back to fewer digits (the book uses float64 throughout: data.to(torch.float64), theta.double())."
+                f"{name} is {tensor.dtype} and the data {', '.join(map(str, formats))}: convert one, so that no step "
+                "of the chain falls back to fewer digits (the book uses float64 throughout: data.to(torch.float64), "
+                "theta.double())."
             )
-        if tensor.device != X.device:
-            raise ValueError(f"{name} is on {tensor.device} and the data on {X.device}: move both to one device.")
+        if tensor.device != self.data.X.device:
+            raise ValueError(
+                f"{name} is on {tensor.device} and the data on {self.data.X.device}: move both to one device."
+            )
+
+
+def _digest(*tensors: Tensor) -> bytes:
+    return hashlib.sha256(b"".join(each.detach().cpu().contiguous().numpy().tobytes() for each in tensors)).digest()
+
+
+def _without_last_one(f: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Targets (n, 1) as (n,), as the outputs come from `FlatModel`: else (n,) and (n, 1) would broadcast to (n, n)."""
+    return f, y.squeeze(-1) if f.ndim == 1 and y.ndim == 2 and y.shape[-1] == 1 else y
+
+
+def _differentiable(tensor: Tensor) -> Tensor:
+    """A tensor made in inference mode as one that can be differentiated by."""
+    if not tensor.is_inference():
+        return tensor
+    with torch.inference_mode(False):
+        return tensor.clone()

@@ -1,8 +1,13 @@
 """Ways to apply ``H⁻¹``: each a function ``solve(H, B)`` that says how well it solved, or refuses.
 
-``influence`` takes any of them as its ``solve``. An iterative one never returns quietly: it reports its residual and
-its number of iterations, raises when it did not converge, and refuses a direction of negative curvature, in which what
-it looks for does not exist.
+``influence`` takes any of them as its ``solve``. An iterative one never returns quietly: it reports its true residual,
+``B - HX`` computed once more, and its number of iterations, raises when that residual is too large, and refuses a
+direction of negative curvature, in which what it looks for does not exist.
+
+>>> import torch
+>>> H = torch.tensor([[2.0, 1.0], [1.0, 2.0]]).double()
+>>> conjugate_gradients(H, torch.tensor([[3.0], [3.0]]).double()).X.T
+tensor([[1., 1.]], dtype=torch.float64)
 """
 
 from __future__ import annotations
@@ -14,13 +19,16 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from helpers.curvature import HessianOperator, NotPositiveDefinite, cholesky_solve
+from .curvature import HessianOperator, NotPositiveDefinite, not_positive_definite
+
+_MET = "along a direction that the solver met, its curvature is"
 
 
 class Operator(Protocol):
     """What a solver needs of ``H``: its products, and its size."""
 
-    shape: tuple[int, int]
+    @property
+    def shape(self) -> Any: ...
 
     def __matmul__(self, V: Tensor) -> Tensor: ...
 
@@ -52,14 +60,42 @@ class Solution:
 
 
 def direct(H: HessianOperator, B: Tensor) -> Solution:
-    """``H⁻¹B`` by Cholesky: ``H`` is formed, p² numbers, and factored, p³/3 operations.
+    """``H⁻¹B`` by Cholesky: ``H`` is formed, p² numbers, and factored, p³/3 operations; the operator keeps the factor.
 
     Raises:
         NotPositiveDefinite: with the smallest eigenvalue.
+        MemoryError: if ``H`` and its factor do not fit into memory.
     """
-    dense = H.dense()
-    X = cholesky_solve(dense, B)
-    return Solution(X, _relative(dense @ X - B, B.norm(dim=0)), 0)
+    _check(H, B)
+    X = torch.cholesky_solve(B, H.factor)
+    return Solution(X, _relative(H.factor @ (H.factor.T @ X) - B, B), 0)
+
+
+def pseudo_inverse(H: HessianOperator, B: Tensor) -> Solution:
+    """``H⁺B``: the smallest of the solutions of ``HX = B`` where ``H`` has exactly flat directions.
+
+    A symmetry of a model, such as a rotation between two linear layers, leaves ``H`` singular at every minimum, and no
+    gradient has a part along its flat directions. What follows from the minimum does not depend on where in the valley
+    it lies, so this solution serves as well as any (equation ``eq-influence``). `fix_gauge` does the same for a whole
+    analysis.
+
+    Raises:
+        NotPositiveDefinite: for a negative eigenvalue, or a column of ``B`` with a part along a flat direction.
+    """
+    _check(H, B)
+    d, Q = torch.linalg.eigh(H.matrix)
+    flat = d <= H.zero(d)
+    if d[0] < -H.zero(d):
+        raise not_positive_definite(float(d[0]))
+    N, rest = Q[:, flat], Q[:, ~flat]
+    inside = _relative(N @ (N.T @ B), B)
+    if (inside > 1e-6).any():
+        raise NotPositiveDefinite(
+            f"H is singular, and a right-hand side has {float(inside.max()):.1e} of its length along directions in "
+            "which H is flat: it has no solution. This is no symmetry; raise the L2 strength, or damp."
+        )
+    X = rest @ ((rest.T @ B) / d[~flat, None])
+    return Solution(X, _relative(rest @ (d[~flat, None] * (rest.T @ X)) - B, B), 0)
 
 
 def refined(H: HessianOperator, B: Tensor, *, rtol: float = 1e-12) -> Solution:
@@ -72,6 +108,7 @@ def refined(H: HessianOperator, B: Tensor, *, rtol: float = 1e-12) -> Solution:
         NotPositiveDefinite: if ``H`` is not positive definite, or not by enough for float32 to see.
         NotSolved: as `conjugate_gradients`.
     """
+    _check(H, B)
     L, info = torch.linalg.cholesky_ex(H.to(torch.float32).dense())
     if info:
         raise NotPositiveDefinite(
@@ -103,38 +140,39 @@ def conjugate_gradients(
         preconditioner: ``R ↦ M⁻¹R`` for a positive definite ``M`` near ``H``.
 
     Raises:
+        ValueError: for right-hand sides of another shape, or not finite.
         NotPositiveDefinite: with the curvature along the direction in which it is not positive.
-        NotSolved: with the largest residual, if ``max_iterations`` were not enough.
+        NotSolved: with the largest true residual, if ``max_iterations`` were not enough or the format's digits are not.
     """
-    X = torch.zeros_like(B)
-    columns = torch.arange(B.shape[1], device=B.device)  # those that are not solved yet: x, R and P are theirs
-    size = B.norm(dim=0)
-    x, R = torch.zeros_like(B), B.clone()
-    Z = R if preconditioner is None else preconditioner(R)
-    P, rz = Z.clone(), _dot(R, Z)
-    for iteration in range(max_iterations + 1):
-        residuals = _relative(R, size)
-        todo = residuals > rtol
-        if not todo.all():
-            X[:, columns] = x
-            columns, size, rz, x, R, P = columns[todo], size[todo], rz[todo], x[:, todo], R[:, todo], P[:, todo]
-        if not todo.any():
-            # The residual that was carried along has drifted by rounding; what is reported is the true one.
-            return Solution(X, _relative((H @ X).sub_(B), B.norm(dim=0)), iteration)
-        if iteration == max_iterations:
-            break
-        HP = H @ P
-        curvature = _dot(P, HP)
-        _refuse_negative(curvature, P)
-        alpha = rz / curvature
-        x.addcmul_(P, alpha)
-        R.addcmul_(HP, alpha, value=-1)
+
+    def solve(R: Tensor, steps: int) -> tuple[Tensor, int]:
+        X = torch.zeros_like(R)
+        columns = torch.arange(R.shape[1], device=R.device)  # those that are not solved yet: x, R and P are theirs
+        x, R = torch.zeros_like(R), R.clone()
         Z = R if preconditioner is None else preconditioner(R)
-        new = _dot(R, Z)
-        P.mul_(new / rz).add_(Z)
-        rz = new
-    X[:, columns] = x
-    raise _stopped(X, residuals, rtol, max_iterations, "raise max_iterations, or give a preconditioner.")
+        P, rz = Z.clone(), _dot(R, Z)
+        for iteration in range(steps + 1):
+            todo = ~(R.norm(dim=0) <= rtol)
+            left = int(todo.sum())
+            if left < len(columns):
+                X[:, columns] = x
+                columns, rz, x, R, P = columns[todo], rz[todo], x[:, todo], R[:, todo], P[:, todo]
+            if not left or iteration == steps:
+                break
+            HP = H @ P
+            curvature = _dot(P, HP)
+            _refuse_negative(curvature, P)
+            alpha = rz / curvature
+            x.addcmul_(P, alpha)
+            R.addcmul_(HP, alpha, value=-1)
+            Z = R if preconditioner is None else preconditioner(R)
+            new = _dot(R, Z)
+            P.mul_(new / rz).add_(Z)
+            rz = new
+        X[:, columns] = x
+        return X, iteration
+
+    return _until_true(H, B, solve, rtol, max_iterations, "raise max_iterations, or give a preconditioner")
 
 
 def block_conjugate_gradients(H: Operator, B: Tensor, *, rtol: float = 1e-8, max_iterations: int = 1000) -> Solution:
@@ -142,34 +180,35 @@ def block_conjugate_gradients(H: Operator, B: Tensor, *, rtol: float = 1e-8, max
 
     Each step is the best one in the space of all directions at once, so what one column finds serves all. With a
     hundred columns that takes a tenth of the products or less. The price: within ``rtol``, a column's answer depends on
-    its company, and all go on until the last is done.
+    its company, and all go on until the last is done. Columns that depend on each other, or become so, count once: of
+    the directions only those are kept that add something (Ji and Li 2017 do it likewise).
 
     Args:
         H, B, rtol: as in `conjugate_gradients`.
         max_iterations: how many products with ``H``, of as many columns as ``B`` has, are allowed.
 
     Raises:
-        NotPositiveDefinite, NotSolved: as `conjugate_gradients`.
+        ValueError, NotPositiveDefinite, NotSolved: as `conjugate_gradients`.
     """
-    size = B.norm(dim=0)
-    X, R = torch.zeros_like(B), B.clone()
-    P = torch.linalg.qr(R).Q
-    for iteration in range(max_iterations + 1):
-        residuals = _relative(R, size)
-        if (residuals <= rtol).all():
-            return Solution(X, _relative((H @ X).sub_(B), B.norm(dim=0)), iteration)
-        if iteration == max_iterations:
-            break
-        HP = H @ P
-        curvature = P.T @ HP  # of H along every direction in the span of P, whose columns are orthonormal
-        L, info = torch.linalg.cholesky_ex((curvature + curvature.T) / 2)
-        if info:
-            raise _not_positive(float(torch.linalg.eigvalsh(curvature)[0]))
-        step = torch.cholesky_solve(P.T @ R, L)
-        X.addmm_(P, step)
-        R.addmm_(HP, step, alpha=-1)
-        P = torch.linalg.qr(R - P @ torch.cholesky_solve(HP.T @ R, L)).Q
-    raise _stopped(X, residuals, rtol, max_iterations, "raise max_iterations.")
+
+    def solve(R: Tensor, steps: int) -> tuple[Tensor, int]:
+        X, R = torch.zeros_like(R), R.clone()
+        P = _basis(R)
+        for iteration in range(steps + 1):
+            if iteration == steps or not P.shape[1] or bool((R.norm(dim=0) <= rtol).all()):
+                break
+            HP = H @ P
+            curvature = P.T @ HP  # of H along every direction in the span of P, whose columns are orthonormal
+            L, info = torch.linalg.cholesky_ex((curvature + curvature.T) / 2)
+            if info:
+                raise not_positive_definite(float(torch.linalg.eigvalsh(curvature)[0]), _MET)
+            step = torch.cholesky_solve(P.T @ R, L)
+            X.addmm_(P, step)
+            R.addmm_(HP, step, alpha=-1)
+            P = _basis(R - P @ torch.cholesky_solve(HP.T @ R, L))
+        return X, iteration
+
+    return _until_true(H, B, solve, rtol, max_iterations, "raise max_iterations")
 
 
 def lissa(
@@ -194,7 +233,7 @@ def lissa(
         scale: at least half of the largest eigenvalue of ``H``. For small batches much more: single examples of a
             non-convex model curve downwards, too, and their noise can grow where the mean shrinks.
         depth: how many steps.
-        batch: how many examples each step sees, drawn without replacement by their weights; None for all.
+        batch: how many examples each step sees, drawn without replacement; None for all.
         repeats: how many independent runs are averaged.
         seed: of the draws.
         rtol: how large ``‖Hx - b‖ / ‖b‖``, measured with the whole ``H``, may be in the end.
@@ -205,6 +244,7 @@ def lissa(
     """
     if not scale > 0 or depth < 1 or repeats < 1:
         raise ValueError(f"scale = {scale}, depth = {depth}, repeats = {repeats} must be positive.")
+    _check(H, B)
     generator = torch.Generator().manual_seed(seed)
     total = torch.zeros_like(B)
     for _ in range(repeats):
@@ -215,7 +255,7 @@ def lissa(
         total += x
     X = total / repeats
     HX = H @ X
-    residuals = _relative(HX - B, B.norm(dim=0))
+    residuals = _relative(HX - B, B)
     if torch.isfinite(X).all():
         _refuse_negative(_dot(X, HX), X)
     if not (residuals <= rtol).all():
@@ -228,26 +268,61 @@ def lissa(
     return Solution(X, residuals, depth * repeats)
 
 
-def _stopped(X: Tensor, residuals: Tensor, rtol: float, iterations: int, remedy: str) -> NotSolved:
-    return NotSolved(
-        f"conjugate gradients stopped after {iterations} iterations at a residual of {float(residuals.max()):.1e}, "
-        f"above rtol = {rtol:.0e}: {remedy}",
-        X,
+def _until_true(
+    H: Operator,
+    B: Tensor,
+    solve: Callable[[Tensor, int], tuple[Tensor, int]],
+    rtol: float,
+    max_iterations: int,
+    remedy: str,
+) -> Solution:
+    """``solve(R, steps)`` until the true residual is small, not the one that the recursion carries along.
+
+    That one drifts by rounding. Where the two differ, what is left is solved for in turn, as long as that helps.
+    """
+    _check(H, B)
+    size = B.abs().amax(0)  # first, so that no square overflows or vanishes
+    size = torch.where(size > 0, size * (B / size.clamp(min=torch.finfo(B.dtype).tiny)).norm(dim=0), 1.0)
+    R = B / size
+    X, iterations, worst = torch.zeros_like(B), 0, float("inf")
+    while True:
+        correction, some = solve(R, max_iterations - iterations)
+        X, iterations = X + correction, iterations + some
+        R = B / size - H @ X
+        residuals = R.norm(dim=0)
+        before, worst = worst, float(residuals.max())
+        if worst <= rtol:
+            return Solution(X * size, residuals, iterations)
+        if iterations >= max_iterations or not worst < before / 2:
+            break
+    digits = "" if iterations >= max_iterations else f"; {B.dtype} has no more digits for this H, so raise rtol"
+    raise NotSolved(
+        f"conjugate gradients stopped after {iterations} iterations at a true residual of {worst:.1e}, above "
+        f"rtol = {rtol:.0e}: {remedy}{digits}.",
+        X * size,
     )
+
+
+def _check(H: Operator, B: Tensor) -> None:
+    if B.ndim != 2 or B.shape[0] != H.shape[0] or B.shape[1] == 0:
+        raise ValueError(f"B has shape {tuple(B.shape)}: give right-hand sides as columns, ({H.shape[0]}, m).")
+    if not torch.isfinite(B).all():
+        raise ValueError("a right-hand side is not finite: see the gradients of the test losses.")
+
+
+def _basis(R: Tensor) -> Tensor:
+    """Orthonormal columns that span those of ``R`` (p, m), without what is only rounding."""
+    size = R.norm(dim=0)
+    Q, T = torch.linalg.qr(R[:, size > 0] / size[size > 0])
+    U, s, _ = torch.linalg.svd(T, full_matrices=False)
+    return Q @ U[:, s > 1e-10 * s[:1]]
 
 
 def _refuse_negative(curvature: Tensor, P: Tensor) -> None:
-    """Raise if ``PᵀHP`` is not positive in some column."""
-    ratio = curvature / P.norm(dim=0).square()
-    if not (ratio > 0).all():
-        raise _not_positive(float(ratio.min()))
-
-
-def _not_positive(curvature: float) -> NotPositiveDefinite:
-    return NotPositiveDefinite(
-        f"H is not positive definite: along a direction that the solver met, its curvature is {curvature:.2e}. "
-        "Training has not reached a nondegenerate minimum: train on, raise the L2 strength, or damp."
-    )
+    """Raise if ``PᵀHP`` is not positive in some column that is not zero."""
+    size = P.norm(dim=0).square()
+    if not bool(((curvature > 0) | (size == 0)).all()):
+        raise not_positive_definite(float((curvature / size)[size > 0].min()), _MET)
 
 
 def _dot(A: Tensor, B: Tensor) -> Tensor:
@@ -255,6 +330,7 @@ def _dot(A: Tensor, B: Tensor) -> Tensor:
     return torch.linalg.vecdot(A, B, dim=0)
 
 
-def _relative(R: Tensor, size: Tensor) -> Tensor:
-    """``‖r‖ / ‖b‖`` of each column, from the residuals ``R`` (p, m) and the sizes of the right-hand sides (m,)."""
+def _relative(R: Tensor, B: Tensor) -> Tensor:
+    """``‖r‖ / ‖b‖`` of each column, from the residuals ``R`` and the right-hand sides ``B`` (p, m)."""
+    size = B.norm(dim=0)
     return torch.where(size > 0, R.norm(dim=0) / size, R.norm(dim=0))

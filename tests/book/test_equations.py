@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from helpers.checks import CheckFailed, differs, holds
+from helpers.page.checks import CheckFailed, differs, holds
 from tools import chapters as book
 
 CHAPTERS = book.chapters()

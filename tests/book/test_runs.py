@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import measure, scale
 from helpers import files
-from helpers.page import read_run
+from helpers.page.notebook import read_run
 
 
 def test_a_run_is_stored_as_it_is_read(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
 from helpers import CheckFailed, agreement, central_difference, differs, holds, rank_correlation
 
@@ -137,3 +138,26 @@ def test_the_rank_correlation_sees_the_order_alone():
     assert rank_correlation(x, y) == pytest.approx(1 - 6 * (4**2 + 4**2) / (6 * 35))
     with pytest.raises(ValueError, match="the same shape and at least three values"):
         rank_correlation(x, x[0])
+
+
+def test_equal_values_share_a_rank():
+    """59 equal predictions and one other, against 0 ... 59: as SciPy has it, in whatever order they stand."""
+    predicted, actual = torch.zeros(60), torch.arange(60.0)
+    predicted[10] = 1.0
+    expected = spearmanr(predicted.numpy(), actual.numpy()).statistic
+    assert rank_correlation(predicted, actual) == pytest.approx(expected)
+    assert rank_correlation(predicted.flip(0), actual.flip(0)) == pytest.approx(expected)
+    assert abs(expected) < 0.25
+
+
+@pytest.mark.parametrize("compare", [agreement, rank_correlation])
+def test_what_cannot_be_compared_is_said(compare):
+    x = torch.arange(4.0)
+    for bad in (torch.tensor([0.0, 1.0, torch.nan, 2.0]), torch.tensor([0.0, 1.0, torch.inf, 2.0])):
+        with pytest.raises(ValueError, match="not finite"):
+            compare(x, bad)
+    with pytest.raises(ValueError, match=r"are the same"):
+        compare(torch.zeros(4), x)
+    with pytest.raises(ValueError, match="same shape"):
+        compare(x, x[:3])
+    assert compare(x.requires_grad_(True), x.detach() + torch.tensor([0.0, 0.1, 0.0, 0.0])) is not None

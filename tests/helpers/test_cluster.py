@@ -1,5 +1,6 @@
 """On a cluster: the same numbers as on one machine, whatever the chunks and the workers, and whoever dies."""
 
+import importlib
 import io
 import json
 import os
@@ -10,7 +11,6 @@ import sys
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
 from pathlib import Path
 
 import dask
@@ -20,20 +20,25 @@ from distributed import Client, KilledWorker, LocalCluster
 from distributed.client import FutureCancelledError
 
 from helpers import (
+    Loss,
     NotAMinimum,
     NotConverged,
     NotSolved,
+    NotStationary,
+    Risk,
     cholesky_solve,
     conjugate_gradients,
     direct,
+    flatten,
     influence,
     influence_on,
     leave_group_out,
     leave_group_out_on,
+    ring,
 )
 from helpers import cluster as module
 from helpers.cluster import _Failure, _name, _read, _seal, _write
-from helpers.optimum import Certificates
+from helpers.optimum import Minima
 
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 MANY = [[i, (i + 7) % 60, (i + k) % 60] for k in (13, 17, 22, 29) for i in range(60)]
@@ -82,7 +87,7 @@ def same(found, expected):
 
 
 def first(count, minima):
-    return Certificates(*(getattr(minima, field.name)[:count] for field in fields(Certificates)))
+    return Minima(*(part[:count] for part in minima.rows), minima.tolerance)
 
 
 def begun(client):
@@ -168,13 +173,15 @@ def test_a_failure_names_the_group_in_the_whole_list(client, problem, alone, tmp
     start[37] = 0  # all units alike: training stays at a saddle
     with pytest.raises(NotAMinimum, match=r"group 37 \(") as raised:
         leave_group_out_on(client, problem.risk, problem.theta, start=start, chunk=8, store=tmp_path)
-    error = raised.value
-    assert "problem" not in str(error)
-    assert "In the chunk that begins with group 32" in error.__notes__[0] and "Traceback" in error.__notes__[0]
-    assert error.theta.shape == (8, 33)
+    assert "problem" not in str(raised.value)
     # The others are done, and are not lost: here with the exception, and in the store.
-    assert sorted(error.finished) == [0, 8, 16, 24, 40, 48, 56] and len(files(tmp_path)) == 7
-    torch.testing.assert_close(error.finished[40][0], problem.leave_one_out("mean").thetas[40:48], rtol=0, atol=1e-9)
+    assert raised.value.theta.shape == (60, 33) and len(files(tmp_path)) == 8
+    others = torch.arange(60) != 37
+    torch.testing.assert_close(
+        raised.value.theta[others], problem.leave_one_out("mean").thetas[others], rtol=0, atol=1e-9
+    )
+    found = leave_group_out_on(client, problem.risk, problem.theta, start=start, chunk=8, store=tmp_path, throw=False)
+    assert torch.equal(found.certified, others)
     before = begun(client)
     start[37] = problem.theta
     found = leave_group_out_on(client, problem.risk, problem.theta, start=start, chunk=8, store=tmp_path)
@@ -183,19 +190,23 @@ def test_a_failure_names_the_group_in_the_whole_list(client, problem, alone, tmp
 
 
 def test_other_failures(threads, problem):
-    with pytest.raises(ValueError, match=r"group 3 is \[60\]") as raised:
+    before = begun(threads)
+    with pytest.raises(ValueError, match=r"group 3 is \[60\]"):
         leave_group_out_on(threads, problem.risk, problem.theta, [[0], [1], [2], [60], [3]], chunk=2)
-    assert sorted(raised.value.finished) == [0, 4]
+    assert begun(threads) == before
+    with pytest.raises(NotStationary) as raised:
+        leave_group_out_on(threads, problem.risk, problem.theta + 1, [[0], [1], [2]], chunk=2)
+    assert raised.value.finished == {} and "begins with group 0" in raised.value.__notes__[0]
     for wrong in ({"groups": []}, {"groups": None, "chunk": 0}):
         with pytest.raises(ValueError, match="at least one"):
             leave_group_out_on(threads, problem.risk, problem.theta, **wrong)
 
 
 def test_an_exception_comes_home_as_it_was():
-    left = NotConverged("stopped in problem 0 (1.0e-05), problem 11 (2.0e-05): raise max_steps", torch.ones(2))
+    left = NotConverged("stopped", torch.ones(2))
     back = _Failure(type(left), left.args, vars(left), "Traceback").restored("group", 20)
     assert type(back) is NotConverged
-    assert str(back) == "stopped in group 20 (1.0e-05), group 31 (2.0e-05): raise max_steps"
+    assert str(back) == "stopped"
     assert back.theta is left.theta
     assert back.__notes__ == ["In the chunk that begins with group 20.\nTraceback"]
 
@@ -559,3 +570,51 @@ def test_by_address_and_the_client_dies_and_then_the_scheduler(client, problem, 
     before = begun(client)
     same(leave_group_out_on(client, problem.risk, problem.theta, MANY, chunk=8, store=store), alone)
     assert begun(client) - before == 30 - second
+
+
+# ------------------------------------------------------------------------------------------- code of one's own
+
+OWN = """
+import torch
+from torch import nn
+FACTOR = {factor}
+
+def helper(x):
+    return x * FACTOR
+
+def loss(f, y):
+    return helper(f - y){power}
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(2, 1)
+
+    def forward(self, x):
+        return self.line(torch.{activation}(x))
+"""
+
+
+def test_the_name_of_a_chunk_sees_the_code_of_ones_own_modules(tmp_path, monkeypatch):
+    """Of what is imported from a file of the reader's: a loss, what it calls, a constant, a forward."""
+    monkeypatch.syspath_prepend(tmp_path)
+    names = []
+    for factor, power, activation in (
+        (1.0, ".square()", "tanh"),
+        (1.0, ".square()", "tanh"),
+        (2.0, ".square()", "tanh"),
+        (1.0, ".abs()", "tanh"),
+        (1.0, ".square()", "sigmoid"),
+    ):
+        text = OWN.format(factor=factor, power=power, activation=activation)
+        (tmp_path / "own_module.py").write_text(text, encoding="utf-8")
+        sys.modules.pop("own_module", None)
+        importlib.invalidate_caches()
+        own = importlib.import_module("own_module")
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model, _ = flatten(own.Net())
+        names.append(_name(Risk(model, ring()[0], Loss(own.loss), 0.02)))
+    sys.modules.pop("own_module")
+    assert names[0] == names[1]
+    assert len(set(names)) == 4

@@ -4,9 +4,22 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse.linalg import ArpackNoConvergence
 
-from helpers import NotPositiveDefinite, cholesky_solve, condition_number, hessian_vector_product, spectrum
+from helpers import (
+    SQUARED_ERROR,
+    Data,
+    HessianOperator,
+    NotPositiveDefinite,
+    Risk,
+    cholesky_solve,
+    condition_number,
+    extreme_eigenvalues,
+    hessian_vector_product,
+    spectrum,
+)
 from helpers.curvature import cholesky_factor
+from tests.helpers.closed_forms import linear_model
 
 
 def symmetric(seed, p, smallest=0.1):
@@ -67,7 +80,7 @@ def test_what_is_not_positive_definite_is_refused_with_its_eigenvalue(seed, p, s
         (torch.ones(2, 3), r"shape \(2, 3\): a Hessian is square"),
         (torch.ones(2), "a Hessian is square"),
         (torch.tensor([[1.0, torch.nan], [torch.nan, 1.0]]), "not finite"),
-        (torch.tensor([[2.0, 1e-3], [0.0, 2.0]]), r"not symmetric: \|H - Hᵀ\| reaches 1\.0e-03"),
+        (torch.tensor([[2.0, 1e-3], [0.0, 2.0]]), r"not symmetric: \|H - H\^T\| reaches 1\.0e-03"),
         (torch.tensor([[2.0, 1e-9], [0.0, 2.0]]).double(), "missing transpose"),
     ],
 )
@@ -82,3 +95,28 @@ def test_a_product_needs_no_matrix(trained, close):
     for weights in (None, w):
         expected = trained.risk.hessian(trained.theta, weights) @ v
         close(hessian_vector_product(trained.risk, trained.theta, v, weights), expected)
+
+
+def test_a_spectrum_whose_end_products_do_not_find(trained, monkeypatch):
+    """Then the matrix is formed; and beyond a few thousand parameters the sign stays unknown, and that is said."""
+
+    def never(*arguments, **options):
+        raise ArpackNoConvergence("no", [], [])
+
+    whole = torch.linalg.eigvalsh(trained.risk.hessian(trained.theta))
+    monkeypatch.setattr("helpers.curvature.end_of_spectrum", never)
+    H = HessianOperator(trained.risk, trained.theta)
+    torch.testing.assert_close(extreme_eigenvalues(H), whole[[0, -1]])
+    monkeypatch.setattr("helpers.curvature._DENSE_UP_TO", 4)
+    with pytest.raises(NotPositiveDefinite, match="the sign of the smallest is unknown"):
+        extreme_eigenvalues(HessianOperator(trained.risk, trained.theta))
+
+
+@pytest.mark.parametrize("p", [1, 2, 3])
+def test_the_extremes_of_the_smallest_matrices(p):
+    model = linear_model(p)
+    X = torch.randn(20, p, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    risk = Risk(model, Data(X, X[:, 0]), SQUARED_ERROR, 0.1)
+    theta = torch.zeros(p).double()
+    expected = torch.linalg.eigvalsh(X.T @ X / 20 + 0.2 * torch.eye(p).double())
+    torch.testing.assert_close(extreme_eigenvalues(HessianOperator(risk, theta)), expected[[0, -1]])

@@ -45,7 +45,7 @@ import matplotlib, torch
 matplotlib.use("svg" if "svg" in sys.argv else "agg")
 import matplotlib.pyplot as plt
 from helpers import ring, setup
-from helpers.figures import draw_points
+from helpers.page.figures import draw_points
 
 def drawn():
     fig, (left, right) = plt.subplots(1, 2)

@@ -78,7 +78,7 @@ def test_a_wrong_length_is_refused():
         (nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)), r"'1' \(Dropout\) is random .* call module.eval\(\)"),
         (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), r"'1' \(BatchNorm1d\) mixes .* call module.eval\(\)"),
         (nn.BatchNorm1d(2, track_running_stats=False).eval(), "mixes the examples of a batch"),
-        (nn.Tanh(), "no parameters"),
+        (nn.Tanh(), "no trainable parameters"),
     ],
 )
 def test_modules_without_a_loss_of_one_example_are_refused(module, says):

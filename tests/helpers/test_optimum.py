@@ -65,7 +65,7 @@ def test_a_certificate_is_earned(trained):
 def test_a_point_that_is_not_stationary_gets_no_certificate(trained):
     theta = trained.theta + 1e-3
     norm = float(trained.risk.gradient(theta).norm())
-    with pytest.raises(NotStationary, match=rf"not stationary: ‖∇R‖ = {norm:.1e}, more than gtol = 1e-09"):
+    with pytest.raises(NotStationary, match=rf"not stationary: its gradient norm is {norm:.1e}, .* gtol = 1e-09"):
         certify(trained.risk, theta)
     with pytest.raises(NotStationary, match="pass the weights that theta was trained with"):
         certify(trained.risk, trained.theta, leave_out_weights(60, device=theta.device)[0])
@@ -92,7 +92,9 @@ def test_a_saddle_gets_no_certificate():
 def test_a_saddle_among_many_is_named():
     risk, theta = saddle()
     start = torch.stack([mlp()[1], theta, mlp(seed=1)[1]])
-    with pytest.raises(NotAMinimum, match=r"not positive, or nearly 0, in problem 1 \(-\d\.\d\de-\d\d\)\.") as stopped:
+    with pytest.raises(
+        NotAMinimum, match=r"no minimum: .* in problem 1 \(-\d\.\d\de-\d\d\): it is near a saddle"
+    ) as stopped:
         minimise_many(risk, risk.uniform.expand(3, -1), start)
     found = stopped.value.theta
     for k in (0, 2):  # nothing is lost: the others are minima
@@ -109,7 +111,9 @@ def test_a_flat_valley_gets_no_certificate(seed):
     assert abs(float(torch.linalg.eigvalsh(risk.hessian(theta))[0])) < 1e-12
     with pytest.raises(NotAMinimum, match="the smallest eigenvalue of its Hessian is"):
         certify(risk, theta)
-    with pytest.raises(NotAMinimum, match="not positive, or nearly 0, in problem 0"):
+    with pytest.raises(
+        NotAMinimum, match=r"no minimum: .* in problem 0 .*: 1 of the 2 eigenvalues are zero to rounding"
+    ):
         minimise_many(risk, risk.uniform[None], theta)
 
 
@@ -118,16 +122,20 @@ def test_a_flat_valley_gets_no_certificate_even_where_the_gradient_is_exactly_ze
     ridge = Ridge(8, 2, 0.0, seed)
     one_direction = ridge.X[:, :1] * ridge.X[:1]
     risk = Risk(ridge.risk.model, Data(one_direction, 0 * ridge.y), SQUARED_ERROR, 0.0)
-    with pytest.raises(NotAMinimum, match=r"‖∇R‖ = 0\.0e\+00"):
+    with pytest.raises(NotAMinimum, match=r"gradient norm 0\.0e\+00"):
         certify(risk, torch.zeros(2).double())
 
 
 def test_too_few_steps_are_reported_with_the_residual(trained):
-    with pytest.raises(NotConverged, match=r"stopped at ‖∇R‖ = \d\.\de[-+]\d+, above gtol = 1e-09") as stopped:
+    with pytest.raises(
+        NotConverged, match=r"stopped at a gradient norm of \d\.\de[-+]\d+, above \d\.\de-10 .*: raise max_steps"
+    ) as stopped:
         minimise(trained.risk, trained.start, max_steps=3)
     assert stopped.value.theta.shape == (33,)
     W = leave_out_weights(60, device=trained.theta.device)
-    with pytest.raises(NotConverged, match=r"after 3 steps in problem 0 \(\d\.\d\de-\d\d\), .* and 55 more") as stopped:
+    with pytest.raises(
+        NotConverged, match=r"in problem 0 \(\d\.\d\de-\d\d\), .* and 55 more: raise max_steps"
+    ) as stopped:
         minimise_many(trained.risk, W, trained.start, max_steps=3)
     norms = trained.risk.values_and_gradients(stopped.value.theta, W)[1].norm(dim=1)
     assert f"problem 0 ({float(norms[0]):.2e})" in str(stopped.value)
@@ -135,7 +143,7 @@ def test_too_few_steps_are_reported_with_the_residual(trained):
 
 def test_a_tolerance_below_rounding_is_reported_as_not_reached(trained):
     W = leave_out_weights(60, device=trained.theta.device)[:2]
-    with pytest.raises(NotConverged, match=r"above gtol = 1e-19 after 100 steps in problem 0 \(\d\.\d\de-1\d\)"):
+    with pytest.raises(NotConverged, match=r"above 1\.0e-19 in problem 0 \(\d\.\d\de-1\d\)"):
         minimise_many(trained.risk, W, trained.theta, gtol=1e-19, max_steps=100)
 
 
@@ -159,6 +167,12 @@ def test_many_are_found_and_certified_one_by_one(trained):
         assert certificate.smallest_eigenvalue == pytest.approx(float(found.smallest_eigenvalues[k]), rel=1e-3)
     assert found.gradient_norms.max() <= 1e-9
     assert found.smallest_eigenvalues.min() > 0
+
+
+def few_are_many(monkeypatch):
+    """Ten parameters are a large model."""
+    for module in ("optimum", "curvature"):
+        monkeypatch.setattr(f"helpers.{module}._DENSE_UP_TO", 10)
 
 
 def test_no_model_sees_another(trained, close):
@@ -191,7 +205,7 @@ def test_a_large_model_is_certified_from_products_alone(trained, close, monkeypa
     H = trained.risk.hessian(trained.theta)
     arguments = (trained.risk, W, trained.theta)
     whole = minimise_many(*arguments, preconditioner=H)
-    monkeypatch.setattr("helpers.optimum._WHOLE", 10)
+    few_are_many(monkeypatch)
     products = minimise_many(*arguments, preconditioner=H if preconditioned else None)
     close(products.thetas, whole.thetas, atol=1e-7)
     if preconditioned:  # relative to the preconditioner, and times its smallest
@@ -211,11 +225,11 @@ def test_a_large_model_is_certified_from_products_alone(trained, close, monkeypa
 
 @pytest.mark.parametrize("preconditioned", [True, False])
 def test_a_saddle_of_a_large_model_is_named(trained, monkeypatch, preconditioned):
-    monkeypatch.setattr("helpers.optimum._WHOLE", 10)
+    few_are_many(monkeypatch)
     risk, theta = saddle()
     start = torch.stack([mlp()[1], theta, mlp(seed=1)[1]])
     P = trained.risk.hessian(trained.theta).cpu() if preconditioned else None  # any positive definite one will do
-    with pytest.raises(NotAMinimum, match=r"not positive, or nearly 0, in problem 1 \(-\d\.\d\de.\d\d\)\."):
+    with pytest.raises(NotAMinimum, match=r"no minimum: .* in problem 1 \(-\d\.\d\de.\d\d\): it is near a saddle"):
         minimise_many(risk, risk.uniform.expand(3, -1), start, preconditioner=P)
 
 
@@ -283,8 +297,8 @@ def test_float32_stops_early_and_says_so():
     train, _ = ring()
     model, theta = mlp()
     risk = Risk(model, train.to(torch.float32), LOGISTIC, 0.02)
-    with pytest.raises(NotConverged, match="above gtol = 1e-09"):
-        minimise(risk, theta.float())
+    with pytest.raises(NotConverged, match=r"gtol = 1e-09 of its scale.*float32 has few digits"):
+        minimise(risk, theta.float(), gtol=1e-9)
 
 
 @pytest.mark.parametrize(("kind", "name"), [(NotAMinimum, "theta"), (NotConverged, "theta"), (NotSolved, "X")])

@@ -12,7 +12,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import RichOutput, capture_output
 
 import helpers
-from helpers import NotStored, glue, page, stored_run
+from helpers import NotStored, glue, stored_run
+from helpers.page import notebook as page
 
 ROOT = Path(helpers.__file__).parent.parent
 
@@ -94,7 +95,7 @@ def tree(tmp_path, monkeypatch):
     runs = tmp_path / "benchmarks" / "runs"
     runs.mkdir(parents=True)
     (runs / "a.json").write_text('{"date": "", "command": "", "machine": {}, "rows": ["é"]}', encoding="utf-8")
-    monkeypatch.setattr(page, "__file__", str(tmp_path / "helpers" / "page.py"))
+    monkeypatch.setattr(page, "__file__", str(tmp_path / "helpers" / "page" / "notebook.py"))
     return tmp_path
 
 

@@ -162,7 +162,7 @@ def test_block_conjugate_gradients_refuse_and_report(trained):
     B = torch.randn(12, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     with pytest.raises(NotPositiveDefinite, match=r"its curvature is -\d"):
         block_conjugate_gradients(Matrix(spd(0, 12, smallest=-0.5)), B, rtol=1e-12)
-    with pytest.raises(NotSolved, match=r"after 2 iterations at a residual of .*, above rtol = 1e-12"):
+    with pytest.raises(NotSolved, match=r"after 2 iterations at a true residual of .*, above rtol = 1e-12"):
         block_conjugate_gradients(Matrix(spd(0, 12)), B, rtol=1e-12, max_iterations=2)
     zeros = block_conjugate_gradients(Matrix(spd(0, 12)), torch.zeros(12, 2).double())
     assert zeros.iterations == 0
@@ -170,7 +170,9 @@ def test_block_conjugate_gradients_refuse_and_report(trained):
 
 def test_conjugate_gradients_report_what_they_do_not_reach():
     A, B = spd(0, 30, condition=1e4), torch.ones(30, 1).double()
-    with pytest.raises(NotSolved, match=r"after 5 iterations at a residual of \d\.\de[-+]\d+, above rtol = 1e-08") as e:
+    with pytest.raises(
+        NotSolved, match=r"after 5 iterations at a true residual of \d\.\de[-+]\d+, above rtol = 1e-08"
+    ) as e:
         conjugate_gradients(Matrix(A), B, max_iterations=5)
     residual = float((A @ e.value.X - B).norm() / B.norm())
     assert f"{residual:.1e}" in str(e.value)
@@ -270,3 +272,88 @@ def test_scores_need_no_stored_gradients(trained, classes, close):
     for risk, theta in ((trained.risk, trained.theta), classes[:2]):
         V = torch.randn(40, risk.model.p, generator=torch.Generator().manual_seed(0)).to(theta)
         close(risk.slopes(theta, V), V @ risk.gradients(theta).T, rtol=1e-9)
+
+
+# ------------------------------------------------------------------------------------- what a right-hand side can be
+
+
+@pytest.mark.parametrize("solve", [conjugate_gradients, block_conjugate_gradients])
+def test_right_hand_sides_of_every_size(solve):
+    """Squares of the first overflow, of the last vanish; a column of zeros has the solution zero."""
+    H = torch.diag(torch.tensor([1.0, 2.0, 5.0]).double())
+    for size in (1e200, 1.0, 1e-160):
+        B = size * torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]).double()
+        found = solve(H, B)
+        torch.testing.assert_close(found.X, B / H.diagonal()[:, None], rtol=1e-8, atol=0)
+        assert float(found.residuals.max()) <= 1e-8
+    assert not solve(H, torch.zeros(3, 2).double()).X.any()
+
+
+def test_right_hand_sides_that_are_none(trained):
+    H = HessianOperator(trained.risk, trained.theta)
+    solvers = (
+        direct,
+        refined,
+        conjugate_gradients,
+        block_conjugate_gradients,
+        lambda H, B: lissa(H, B, scale=1.0, depth=3),
+    )
+    good = torch.ones(33, 2).to(trained.theta)
+    for solve in solvers:
+        for value in (torch.nan, torch.inf):
+            bad = good.clone()
+            bad[3, 1] = value
+            with pytest.raises(ValueError, match="a right-hand side is not finite"):
+                solve(H, bad)
+        for shape in ((33,), (32, 1), (33, 0)):
+            with pytest.raises(ValueError, match=r"give right-hand sides as columns, \(33, m\)"):
+                solve(H, torch.ones(shape).to(good))
+
+
+def test_the_true_residual_decides():
+    """In float32, at a condition of 1e4, the recursion's residual reaches 1e-8 and the true one never can."""
+    generator = torch.Generator().manual_seed(0)
+    Q = torch.linalg.qr(torch.randn(60, 60, generator=generator, dtype=torch.float64)).Q
+    H = ((Q * torch.logspace(0, 4, 60, dtype=torch.float64)) @ Q.T).float()
+    B = torch.randn(60, 3, generator=generator, dtype=torch.float32)
+    for solve in (conjugate_gradients, block_conjugate_gradients):
+        with pytest.raises(NotSolved, match=r"a true residual of .*float32 has no more digits for this H") as stopped:
+            solve(H, B, rtol=1e-8)
+        assert float((H @ stopped.value.X - B).norm() / B.norm()) < 1e-2  # yet not lost
+        found = solve(H, B, rtol=1e-2)
+        true = (H.double() @ found.X.double() - B.double()).norm(dim=0) / B.double().norm(dim=0)
+        torch.testing.assert_close(found.residuals.double(), true, rtol=0.2, atol=1e-4)
+        assert float(true.max()) <= 1.2e-2
+
+
+def test_columns_that_depend_on_each_other_cost_nothing():
+    generator = torch.Generator().manual_seed(0)
+    A = torch.randn(200, 200, generator=generator, dtype=torch.float64)
+    H = A @ A.T / 200 + 0.1 * torch.eye(200).double()
+    B = torch.randn(200, 20, generator=generator, dtype=torch.float64)
+    alone = block_conjugate_gradients(H, B).iterations
+    for more in (B[:, :1], B[:, :10], B.mean(1, keepdim=True), 0 * B[:, :1], 1e-12 * B[:, 3:4]):
+        found = block_conjugate_gradients(H, torch.cat([B, more], 1))
+        assert found.iterations <= alone + 1
+        torch.testing.assert_close(H @ found.X[:, 20:], more, rtol=0, atol=2e-8 * float(more.norm()) + 1e-30)
+
+
+def test_what_does_not_fit_into_memory_is_refused_before(trained, monkeypatch):
+    H = HessianOperator(trained.risk, trained.theta)
+    monkeypatch.setattr("helpers.curvature._memory", lambda device: 2 * 33 * 33 * 8)
+    with pytest.raises(MemoryError, match=r"p = 33 parameters needs .*: use its products, solve=conjugate_gradients"):
+        direct(H, torch.ones(33, 1).to(trained.theta))
+
+
+def test_an_allocation_that_fails_is_explained(trained, monkeypatch):
+    H = HessianOperator(trained.risk, trained.theta)
+
+    def full(*arguments):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(type(trained.risk), "dense", full)
+    with pytest.raises(MemoryError, match=r"not enough memory .* use its products"):
+        H.dense()
+    monkeypatch.setattr(type(trained.risk), "dense", lambda *arguments: (_ for _ in ()).throw(RuntimeError("other")))
+    with pytest.raises(RuntimeError, match="other"):
+        H.dense()

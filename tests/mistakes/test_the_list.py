@@ -18,9 +18,9 @@ def test_every_entry_is_complete():
 def test_a_change_that_is_no_mistake_is_not_caught(bench, tmp_path):
     harmless = {
         "name": "a comment",
-        "plant_file": "helpers/influence.py",
-        "old": "return -risk.slopes(theta, X.T)",
-        "new": "return -risk.slopes(theta, X.T)  # harmless",
+        "plant_file": "helpers/influences.py",
+        "old": "return -risk.slopes(theta, X.T.contiguous())",
+        "new": "return -risk.slopes(theta, X.T.contiguous())  # harmless",
         "caught_by": ["eq-chain-rule"],
     }
     with pytest.raises(AssertionError, match="'error': None"):

@@ -10,9 +10,9 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from helpers.checks import agreement
-from helpers.data import Data
-from helpers.models import FlatModel
+from ..data import Data
+from ..models import FlatModel
+from ..retraining import agreement
 
 # Colours of Okabe and Ito (2008), which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (

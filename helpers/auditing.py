@@ -1,7 +1,18 @@
-"""Can these influences be trusted? Diagnostics at the minimum, a few retrainings, and a verdict in words."""
+"""Can these influences be trusted? Diagnostics at the minimum, a few retrainings, and a verdict in words.
+
+In ridge regression a point's leverage is ``φᵀH⁻¹φ/n``; for a mean of three without L2 it is 1/3:
+
+>>> import torch
+>>> from helpers import SQUARED_ERROR, Data, Risk, flatten
+>>> one = torch.ones(3, 1).double()
+>>> risk = Risk(flatten(torch.nn.Linear(1, 1, bias=False))[0], Data(one, one[:, 0] * torch.arange(3)), SQUARED_ERROR)
+>>> leverage(risk, torch.tensor([1.0]).double())  # the point in the middle has no gradient
+tensor([0.3333, 0.0000, 0.3333], dtype=torch.float64)
+"""
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from textwrap import wrap
 from typing import Literal
@@ -9,13 +20,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from helpers.checks import Agreement, agreement, rank_correlation
-from helpers.curvature import cholesky_solve
-from helpers.data import Data
-from helpers.influence import Convention, predicted_change
-from helpers.optimum import NotAMinimum, NotConverged, is_minimum
-from helpers.retraining import leave_group_out, leave_out_weights
-from helpers.risk import Risk
+from .curvature import HessianOperator, cholesky_solve
+from .data import Data
+from .influences import Convention, predicted_change
+from .optimum import BROUGHT, is_minimum
+from .retraining import Agreement, actual_change, agreement, leave_group_out, rank_correlation
+from .risk import Risk
 
 #: With ``"trust"`` the order holds and, up to the slope, the size. ``"with care"`` asks to retrain for the numbers that
 #: you report. With ``"do not trust"`` there is no minimum, or the numbers are wrong where they are large.
@@ -95,6 +105,7 @@ class Audit:
         return "\n".join(lines)
 
 
+@torch.inference_mode(False)
 def audit(
     risk: Risk,
     theta: Tensor,
@@ -102,7 +113,8 @@ def audit(
     *,
     retrain: int = 10,
     convention: Convention = "mean",
-    gtol: float = 1e-6,
+    weights: Tensor | None = None,
+    gtol: float | None = None,
     seed: int = 0,
 ) -> Audit:
     """Whether the influences at ``theta`` can be trusted, and why.
@@ -113,45 +125,55 @@ def audit(
     two in ten move the parameters furthest; the rest is drawn at random.
     A theta that fails the first two tests is reported, not refused.
 
-    The whole Hessian is formed, as in `influence`: for up to a few thousand parameters.
+    The whole Hessian is formed, as in `influence`, once: for up to a few thousand parameters.
 
     Args:
-        risk: what was minimised, with weights ``1/n``.
+        risk: what was minimised.
         theta: where training ended (p,).
         test: the test examples whose losses matter.
         retrain: how many points to leave out, each by a retraining from ``theta``; from 3 to n.
         convention: what leaving out means; see `predicted_change`.
-        gtol: how large ``‖∇R‖`` may be, as in `influence`.
+        weights: those of training (n,); ``1/n`` each by default.
+        gtol: how large ``‖∇R‖`` may be against `Risk.scale`, as in `influence`.
         seed: of the random choice.
 
     Raises:
-        ValueError: for a number of retrainings outside 3 … n, or if all predictions are the same.
+        ValueError: for a number of retrainings outside 3 … n.
         TypeError, ValueError: for a theta, data or labels that do not fit the risk.
     """
     if not 3 <= retrain <= risk.n:
         raise ValueError(f"retrain = {retrain}: choose from 3 points, to see a line, to all n = {risk.n}.")
-    norm = float(risk.gradient(theta).norm())
-    H, G, G_test = risk.hessian(theta), risk.gradients(theta), risk.gradients(theta, test)
-    eigenvalues = torch.linalg.eigvalsh(H)
+    theta = risk.check_theta(theta).detach()
+    w, gtol = risk.check_weights(weights, theta), BROUGHT[theta.dtype] if gtol is None else gtol
+    norm, scale = float(risk.gradient(theta, w).norm()), risk.scale(theta, w)
+    H = HessianOperator(risk, theta, w)
+    eigenvalues = torch.linalg.eigvalsh(H.matrix)
     smallest = float(eigenvalues[0])
     condition = float(eigenvalues.abs().max() / eigenvalues.abs().min())
-    minimum = bool(is_minimum(theta, 0.0, eigenvalues))
-    findings = [_stationarity(norm, gtol), _definiteness(eigenvalues, condition, minimum)]
+    minimum = bool(is_minimum(theta, 0.0, eigenvalues, risk.model.p))
+    findings = [_stationarity(norm, gtol, scale), _definiteness(eigenvalues, condition, minimum)]
     if any(finding.verdict == "do not trust" for finding in findings):
         return Audit(tuple(findings), norm, smallest, condition)
 
-    influence = -cholesky_solve(H, G_test.T).T @ G.T
-    predicted = predicted_change(influence, convention)
-    dW = leave_out_weights(risk.n, None, convention, dtype=theta.dtype, device=theta.device) - risk.uniform
-    moves = -cholesky_solve(H, G.T @ dW.T).T  # (n, p): dθ̂/dw · Δw
-    h = leverage(risk, theta)
-    sensitivity = damping_sensitivity(H, G, G_test)
-    lengths = moves.norm(dim=1) / theta.norm()
+    G, G_test = risk.gradients(theta), risk.gradients(theta, test)
+    solved, solved_test = torch.cholesky_solve(G.T, H.factor).T, torch.cholesky_solve(G_test.T, H.factor).T
+    predicted = predicted_change(-solved_test @ G.T, convention, w)  # (n_test, n)
+    moves = w[:, None] * solved  # (n, p): dθ̂/dw · Δw, the others keeping their weights
+    if convention == "mean":
+        total = w.sum()
+        moves = (w / (total - w))[:, None] * (total * solved - w @ solved)
+    h = _leverage(H, w[:, None] * solved)
+    sensitivity = _sensitivity(smallest, solved, solved_test, G_test)
+    lengths = moves.norm(dim=1) / theta.norm().clamp(min=torch.finfo(theta.dtype).tiny)
     points = _chosen(predicted, h, lengths, retrain, seed)
-    actual, failed = _retrained(risk, theta, test, points, convention)
-    kept = [k for k, point in enumerate(points) if point not in failed]
+    retrained = leave_group_out(
+        risk, theta, [[i] for i in points], convention=convention, weights=weights, throw=False, hessian=H
+    )
+    actual = actual_change(risk, theta, retrained, test)
+    failed = tuple(point for point, good in zip(points, retrained.certified.tolist(), strict=True) if not good)
+    kept = retrained.certified.nonzero().flatten()
     found = rank = None
-    if len(kept) * len(test) >= 3:
+    with contextlib.suppress(ValueError):  # too few of them, or all the same
         pairs = predicted[:, points][:, kept], actual[:, kept]
         found, rank = agreement(*pairs), rank_correlation(*pairs)
     findings += [
@@ -161,7 +183,7 @@ def audit(
                  "the influences hang on the softest direction: raise the L2 strength and train again"),
         _warning("longest move", f"{lengths.max():.2f} of the parameters' length, point {int(lengths.argmax())}",
                  float(lengths.max()) <= MOVE, "no tangent reaches so far: retrain without this point"),
-        _retraining(found, rank, len(points), failed),
+        _retraining(found, rank, len(points), failed, saturated=not bool(G_test.any())),
     ]  # fmt: skip
     return Audit(
         tuple(findings), norm, smallest, condition, h, sensitivity, float(lengths.max()), points,
@@ -169,13 +191,14 @@ def audit(
     )  # fmt: skip
 
 
-def leverage(risk: Risk, theta: Tensor) -> Tensor:
+@torch.inference_mode(False)
+def leverage(risk: Risk, theta: Tensor, weights: Tensor | None = None) -> Tensor:
     """How much of the stiffness against its own removal each training point contributes itself, shape (n,).
 
-    With ``m = H⁻¹g_i/n``, the first-order move of the parameters without the point, ``J`` the Jacobian of the model's
+    With ``m = w_i H⁻¹g_i``, the first-order move of the parameters without the point, ``J`` the Jacobian of the model's
     outputs there and ``∇²_f ℓ`` the curvature of the loss in these outputs (equation ``def-leverage``)::
 
-        h_i = (Jm)ᵀ ∇²_f ℓ (Jm) / (n · mᵀHm)
+        h_i = w_i (Jm)ᵀ ∇²_f ℓ (Jm) / (mᵀHm)
 
     For ridge regression it is the leverage ``φᵀH⁻¹φ/n``, and the true move is ``m/(1 - h)``; for one output it is
     ``ℓ'' ∇fᵀH⁻¹∇f/n`` (``def-logistic-leverage``). Not negative where the loss is convex in the outputs; 0 for a point
@@ -184,9 +207,13 @@ def leverage(risk: Risk, theta: Tensor) -> Tensor:
     Raises:
         NotPositiveDefinite: with the smallest eigenvalue, if ``H`` is not positive definite.
     """
-    H, G = risk.hessian(theta), risk.gradients(theta)
-    moves = cholesky_solve(H, G.T).T / risk.n
-    own, all_points = risk.gauss_newton_curvatures(theta, moves) / risk.n, ((moves @ H) * moves).sum(1)
+    H = HessianOperator(risk, theta, weights)
+    return _leverage(H, H.weights[:, None] * torch.cholesky_solve(risk.gradients(theta).T, H.factor).T)
+
+
+def _leverage(H: HessianOperator, moves: Tensor) -> Tensor:
+    own = H.weights * H.risk.gauss_newton_curvatures(H.theta, moves)
+    all_points = (moves @ H.factor).square().sum(1)  # mᵀLLᵀm
     return torch.where(all_points > 0, own / all_points, torch.zeros_like(own))
 
 
@@ -199,11 +226,13 @@ def damping_sensitivity(H: Tensor, G: Tensor, G_test: Tensor) -> float:
     Raises:
         NotPositiveDefinite: with the smallest eigenvalue, if ``H`` is not positive definite.
     """
-    solved, solved_test = cholesky_solve(H, G.T), cholesky_solve(H, G_test.T)
-    influence = G_test @ solved
-    if not influence.norm() > 0:
-        return 0.0
-    return float(torch.linalg.eigvalsh(H)[0] * (solved_test.T @ solved).norm() / influence.norm())
+    solved, solved_test = cholesky_solve(H, G.T).T, cholesky_solve(H, G_test.T).T
+    return _sensitivity(float(torch.linalg.eigvalsh(H)[0]), solved, solved_test, G_test)
+
+
+def _sensitivity(smallest: float, solved: Tensor, solved_test: Tensor, G_test: Tensor) -> float:
+    influence = (G_test @ solved.T).norm()
+    return float(smallest * (solved_test @ solved.T).norm() / influence) if influence > 0 else 0.0
 
 
 def _chosen(predicted: Tensor, h: Tensor, lengths: Tensor, count: int, seed: int) -> tuple[int, ...]:
@@ -211,9 +240,9 @@ def _chosen(predicted: Tensor, h: Tensor, lengths: Tensor, count: int, seed: int
     orders = []
     for scores in (predicted.abs().amax(0), h, lengths):
         # Scores that differ by rounding only are equal, so that the same points are chosen on every machine.
-        rounded = (1e9 * scores / scores.max()).round()
+        rounded = (1e9 * scores / scores.max().clamp(min=torch.finfo(scores.dtype).tiny)).round()
         orders.append(rounded.argsort(descending=True, stable=True).tolist())
-    orders.append(torch.randperm(len(h), generator=torch.Generator().manual_seed(seed)).tolist())
+    orders.append(torch.randperm(len(h), generator=torch.Generator().manual_seed(seed), device="cpu").tolist())
     chosen: dict[int, None] = {}
     for order, tenths in zip(orders, (4, 6, 8, 10), strict=True):
         for point in order:
@@ -223,27 +252,13 @@ def _chosen(predicted: Tensor, h: Tensor, lengths: Tensor, count: int, seed: int
     return tuple(chosen)
 
 
-def _retrained(
-    risk: Risk, theta: Tensor, test: Data, points: tuple[int, ...], convention: Convention
-) -> tuple[Tensor, tuple[int, ...]]:
-    """The change of each test loss without each point (n_test, m), NaN where no minimum is found; and these points."""
-    try:
-        thetas = leave_group_out(risk, theta, [[point] for point in points], convention=convention).thetas
-    except (NotAMinimum, NotConverged) as stopped:
-        thetas = stopped.theta
-    W = leave_out_weights(risk.n, [[i] for i in points], convention, dtype=theta.dtype, device=theta.device)
-    norms = risk.values_and_gradients(thetas, W)[1].norm(dim=1)
-    certified = (norms <= 1e-9) & is_minimum(thetas, norms, torch.linalg.eigvalsh(risk.hessians(thetas, W)))
-    after = torch.stack([risk.losses(each, test) for each in thetas], dim=1)
-    changes = (after - risk.losses(theta, test)[:, None]).where(certified, torch.nan)
-    return changes, tuple(point for point, good in zip(points, certified.tolist(), strict=True) if not good)
-
-
-def _stationarity(norm: float, gtol: float) -> Finding:
-    if norm <= gtol:
-        return Finding("stationary", f"‖∇R‖ at most {gtol:.0e}", "trust")
+def _stationarity(norm: float, gtol: float, scale: float) -> Finding:
+    if norm <= gtol * scale:
+        return Finding("stationary", f"gradient norm at most {gtol:.0e} of its scale", "trust")
     remedy = "train on to a minimum, minimise(risk, theta), and see that the risk is what was trained"
-    return Finding("stationary", f"‖∇R‖ = {norm:.1e}, more than {gtol:.0e}", "do not trust", remedy)
+    return Finding(
+        "stationary", f"gradient norm {norm:.1e}, more than {gtol:.0e} of its scale {scale:.1e}", "do not trust", remedy
+    )
 
 
 def _definiteness(eigenvalues: Tensor, condition: float, minimum: bool) -> Finding:
@@ -251,16 +266,28 @@ def _definiteness(eigenvalues: Tensor, condition: float, minimum: bool) -> Findi
     if minimum:
         return Finding("positive definite", f"{found}, condition number {condition:.0f}", "trust")
     found += f", {int((eigenvalues < 0).sum())} of {len(eigenvalues)} negative"
-    return Finding("positive definite", found, "do not trust", "no minimum: train on, start elsewhere, or raise the L2")
+    return Finding(
+        "positive definite",
+        found,
+        "do not trust",
+        "no minimum: train on, start elsewhere, raise the L2, or see fix_gauge",
+    )
 
 
 def _warning(name: str, found: str, good: bool, remedy: str) -> Finding:
     return Finding(name, found, "trust") if good else Finding(name, found, "with care", remedy)
 
 
-def _retraining(found: Agreement | None, rank: float | None, count: int, failed: tuple[int, ...]) -> Finding:
+def _retraining(
+    found: Agreement | None, rank: float | None, count: int, failed: tuple[int, ...], saturated: bool
+) -> Finding:
     name = f"{count} retrainings"
     lost = f"; no minimum without {', '.join(map(str, failed))}" if failed else ""
+    if saturated:
+        remedy = "choose test points whose losses can change"
+        return Finding(
+            name, "the test losses have no gradient (saturated): nothing is predicted", "do not trust", remedy
+        )
     if found is None or rank is None:
         return Finding(name, f"too few of them found a minimum{lost}", "do not trust", "raise the L2 strength")
     numbers = f"r = {found.r:.2f}, slope = {found.slope:.2f}, rank {rank:.2f}{lost}"

@@ -1,9 +1,13 @@
-"""Hold a statement against numbers: `holds` for an equation, `differs` for a failure, `agreement` for a prediction."""
+"""Hold a statement against numbers: `holds` for an equation, `differs` for a failure.
+
+>>> holds("eq-square", 3.0**2, 9.0, rtol=1e-12, because="rounding")
+✓ eq-square: both sides agree to 1e-12 relative (rounding)
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -53,7 +57,7 @@ def holds(
     tolerance = " + ".join(
         f"{value:.0e} {kind}" for value, kind in ((rtol, "relative"), (atol, "absolute")) if value > 0
     )
-    print(f"✓ {label}: both sides agree to {tolerance} ({because})")
+    _say(f"✓ {label}: both sides agree to {tolerance} ({because})")
 
 
 def differs(claim: str, left: Tensor | float, right: Tensor | float, *, by: float, because: str) -> None:
@@ -71,7 +75,13 @@ def differs(claim: str, left: Tensor | float, right: Tensor | float, *, by: floa
         raise CheckFailed(
             f"{claim}: should have broken, but the sides agree to {error:.2e} (expected more than {by:g})."
         )
-    print(f"✗ {claim}: breaks as it should, by more than {by:.0e} ({because})")
+    _say(f"✗ {claim}: breaks as it should, by more than {by:.0e} ({because})")
+
+
+def _say(line: str) -> None:
+    """Print, also where the output's encoding lacks a character."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(line.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _sides(left: Tensor | float, right: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -93,68 +103,3 @@ def central_difference(f: Callable[[Tensor], Tensor], x: Tensor, direction: Tens
     if not h > 0:
         raise ValueError(f"h = {h} must be positive.")
     return (f(x + h * direction) - f(x - h * direction)) / (2 * h)
-
-
-def rank_correlation(predicted: Tensor, actual: Tensor) -> float:
-    """Spearman's correlation: Pearson's of the ranks. It looks at the order alone, where `agreement` sees the sizes.
-
-    Equal values get ranks in the order in which they stand.
-
-    Raises:
-        ValueError: for different shapes, or fewer than three values.
-    """
-    if predicted.shape != actual.shape or predicted.numel() < 3:
-        raise ValueError(
-            f"predicted has shape {tuple(predicted.shape)} and actual {tuple(actual.shape)}: "
-            "they need the same shape and at least three values."
-        )
-    ranks = [values.detach().flatten().argsort(stable=True).argsort().double() for values in (predicted, actual)]
-    return float(torch.corrcoef(torch.stack(ranks))[0, 1])
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How well a prediction agrees with what happened. `r` alone sees neither a wrong scale nor an offset.
-
-    Attributes:
-        r: Pearson's correlation.
-        slope, intercept: of the least-squares line ``actual = slope · predicted + intercept``; ideal 1 and 0.
-        largest_error: ``max |predicted - actual|``, in the unit of the two.
-    """
-
-    r: float
-    slope: float
-    intercept: float
-    largest_error: float
-
-    def __str__(self) -> str:
-        intercept = f"{self.intercept:.4f}".replace("-0.0000", "0.0000")
-        return (
-            f"r = {self.r:.3f}, slope = {self.slope:.2f}, intercept = {intercept}, "
-            f"largest error = {self.largest_error:.4f}"
-        )
-
-
-def agreement(predicted: Tensor, actual: Tensor) -> Agreement:
-    """Compare two tensors of the same shape, any shape, entry by entry; see `Agreement`.
-
-    Raises:
-        ValueError: for different shapes, fewer than three values, or predictions that are all the same (often a
-            model that ignores the parameters it is differentiated by).
-    """
-    if predicted.shape != actual.shape or predicted.numel() < 3:
-        raise ValueError(
-            f"predicted has shape {tuple(predicted.shape)} and actual {tuple(actual.shape)}: "
-            "they need the same shape and at least three values."
-        )
-    x, y = predicted.detach().flatten().double(), actual.detach().flatten().double()
-    dx, dy = x - x.mean(), y - y.mean()
-    if not (dx.norm() > 1e-12 * x.norm() and dy.norm() > 1e-12 * y.norm()):
-        raise ValueError("all predicted (or all actual) values are the same: there is nothing to correlate.")
-    slope = dx @ dy / (dx @ dx)
-    return Agreement(
-        r=float(dx @ dy / (dx.norm() * dy.norm())),
-        slope=float(slope),
-        intercept=float(y.mean() - slope * x.mean()),
-        largest_error=float((x - y).abs().max()),
-    )

@@ -1,4 +1,4 @@
-"""What a page of the book needs beside the mathematics: numbers that were stored, and numbers for its text."""
+"""What a page of the book needs beside the mathematics: a session, stored numbers, numbers for its text."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+
+import torch
 
 
 class NotStored(RuntimeError):
@@ -19,8 +21,8 @@ def stored_run(name: str) -> dict[str, Any]:
         NotStored: if there is no such run, or its file is damaged. The message says how to get it back.
     """
     # Of the same tree as this file: an installed package carries the runs, in a clone they lie with what makes them.
-    inside = Path(__file__).resolve().with_name("runs")
-    folder = inside if inside.is_dir() else inside.parent.parent / "benchmarks" / "runs"
+    package = Path(__file__).resolve().parent.parent
+    folder = package / "runs" if (package / "runs").is_dir() else package.parent / "benchmarks" / "runs"
     return read_run(folder / f"{name}.json")
 
 
@@ -68,3 +70,17 @@ def glue(name: str, value: float | int | str) -> None:
         hidden = "application/papermill.record/"
         scrap = {"name": name, "mime_prefix": hidden}
         display.publish_display_data({f"{hidden}text/plain": repr(value)}, {"scrapbook": scrap})
+
+
+def setup() -> None:
+    """Fix the number format (float64), one thread, and the figure style.
+
+    Call it once, at the top of a notebook. Matrices as small as the book's are faster on one thread than on several,
+    and one thread adds numbers in one order, so that the printed digits do not depend on the machine.
+    """
+    from .figures import use_book_style  # pyplot is imported where figures are drawn
+
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
+    torch.set_printoptions(precision=4, sci_mode=False, linewidth=78)
+    use_book_style()

@@ -1,0 +1,157 @@
+"""The influence function ``ℐ(z_i, z_test) = -g_testᵀ H⁻¹ g_i`` (equation ``eq-influence`` of the book), and training as
+a differentiable function of the weights, whose backward pass is the same formula.
+
+For a mean, ``θ̂ = Σ w_i y_i``, and the loss ``½(θ - y_test)²``, it is ``-(θ̂ - y_test)(θ̂ - y_i)``:
+
+>>> import torch
+>>> from helpers import SQUARED_ERROR, Data, Risk, flatten
+>>> model, _ = flatten(torch.nn.Linear(1, 1, bias=False))
+>>> one = torch.ones(3, 1).double()
+>>> risk = Risk(model, Data(one, torch.tensor([1.0, 2.0, 6.0]).double()), SQUARED_ERROR)
+>>> influence(risk, torch.tensor([3.0]).double(), Data(one[:1], torch.tensor([2.0]).double()))
+tensor([[-2., -1.,  3.]], dtype=torch.float64)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from .curvature import HessianOperator, cholesky_solve
+from .data import Data
+from .optimum import check_curvature, check_stationary, minimise
+from .risk import Risk
+from .solvers import NotSolved, Solution, direct, pseudo_inverse, refined
+
+#: Of leaving a point out. With ``"zero"`` its weight goes to 0, with ``"mean"`` the others share it in proportion.
+Convention = Literal["zero", "mean"]
+
+
+@torch.inference_mode(False)
+def influence(
+    risk: Risk,
+    theta: Tensor,
+    test: Data,
+    *,
+    weights: Tensor | None = None,
+    solve: Callable[[HessianOperator, Tensor], Solution | Tensor] = direct,
+    gtol: float | None = None,
+) -> Tensor:
+    """The influence of every training point on every test loss, ``ℐ = -G_test H⁻¹ Gᵀ``.
+
+    ``ℐ[t, i] = dℓ(z_t, theta_ε)/dε`` at ε = 0, where training point ``i`` is upweighted by ε. Positive: upweighting
+    ``z_i`` raises the test loss, ``z_i`` is harmful. Negative: ``z_i`` is helpful. Unit: test loss per unit of weight;
+    `predicted_change` turns it into the change of the loss on removal.
+
+    There are fewer test points than training points, as a rule, so ``H`` is solved with on the test side. The training
+    gradients are never stored: their products with ``H⁻¹g_test`` are the slopes of the ``n`` losses along it.
+
+    Args:
+        risk: what was minimised. Its L2 term is in ``H``, and not in the gradients of single losses.
+        theta: its minimum (p,), for the same weights.
+        test: the test examples.
+        weights: the training weights (n,); ``1/n`` each by default.
+        solve: ``solve(H, B) = H⁻¹B``, for ``H`` given as an operator and ``B`` (p, n_test): the one step that changes
+            when a model is large. `direct` forms ``H``; `helpers.solvers` has others. With one that cannot see a
+            negative eigenvalue, ``H`` is searched for one first, unless ``theta`` comes from `minimise` of this risk.
+        gtol: how large ``‖∇R‖`` may be against `Risk.scale`; 1e-6 in float64, 1e-4 in float32. With ``inf`` nothing is
+            looked at: the numbers are the formula's, at whatever ``theta``.
+
+    Returns:
+        shape (n_test, n).
+
+    Raises:
+        NotStationary: with the gradient norm, if ``theta`` is not a stationary point.
+        NotPositiveDefinite: with the smallest eigenvalue (or a curvature met), if ``H`` is not positive definite.
+        NotSolved: with the residual, if a solver did not converge, or says itself that its answer is no better than 0.
+        MemoryError: if the solver needs more memory than there is.
+    """
+    theta = risk.check_theta(theta).detach()
+    check_stationary(risk, theta, weights, gtol=gtol)
+    H = HessianOperator(risk, theta, weights)  # p × p, L2 included; nothing is computed yet
+    if solve not in (direct, refined, pseudo_inverse) and gtol != float("inf"):
+        check_curvature(H)
+    G_test = risk.gradients(theta, test)  # n_test × p
+    solution = solve(H, G_test.T)
+    X = solution.X if isinstance(solution, Solution) else solution
+    if X.shape != G_test.T.shape or not bool(torch.isfinite(X).all()):
+        raise NotSolved(
+            f"the solver returned shape {tuple(X.shape)} for {tuple(G_test.T.shape)}, or no finite numbers.", X
+        )
+    if isinstance(solution, Solution) and not bool((solution.residuals < 1).all()):
+        worst = float(solution.residuals.max())
+        raise NotSolved(f"the solver reports a residual of {worst:.1e} of a right-hand side: no better than X = 0.", X)
+    return -risk.slopes(theta, X.T.contiguous())
+
+
+def predicted_change(influence: Tensor, convention: Convention = "mean", weights: Tensor | None = None) -> Tensor:
+    """The first-order change of each test loss on leaving each training point out, from ``ℐ (…, n)``, same shape.
+
+    ``"zero"``: ``-w_i ℐ_i``, when its weight is set to 0 and the others keep theirs (equation ``eq-loo-zero``).
+    ``"mean"``: ``-w_i (W ℐ_i - Σ_j w_j ℐ_j) / (W - w_i)`` with ``W = Σ_j w_j``, when the others share its weight in
+    proportion. With ``w = 1/n`` that is ``-(ℐ_i - mean ℐ)/(n-1)`` (equation ``eq-loo-mean``).
+    Compare each with its own retraining.
+
+    Args:
+        influence: as `influence` returns it.
+        convention: see above.
+        weights: the training weights (n,), those of the influence; ``1/n`` each by default.
+
+    Raises:
+        ValueError: for an unknown convention, weights of another shape, or a point that holds all of the weight.
+    """
+    n = influence.shape[-1]
+    w = influence.new_full((n,), 1 / n) if weights is None else weights
+    if w.shape != (n,):
+        raise ValueError(f"weights have shape {tuple(w.shape)}, but there are n = {n} training points.")
+    if convention == "zero":
+        return -w * influence
+    if convention != "mean":
+        raise ValueError(f"convention is {convention!r}: it must be 'zero' or 'mean'.")
+    total = w.sum()
+    if n == 1 or bool((w == total).any()):
+        raise ValueError(
+            f"n = {n}, and one training point holds all of the weight: without it nothing is left to train on."
+        )
+    return -(w / (total - w)) * (total * influence - (influence @ w)[..., None])
+
+
+def argmin(risk: Risk, theta: Tensor, weights: Tensor) -> Tensor:
+    """``argmin R(·, w)`` near ``theta``, as a differentiable function of the weights (equation ``eq-argmin-backward``).
+
+    Forward: minimise ``R(·, w)``. Backward: a vector ``v``, the gradient of what follows in the minimum, becomes
+    ``-G H⁻¹ v``, the gradient in ``w``. The steps of the optimiser are not recorded; only the stationarity of the
+    result is used.
+
+    Args:
+        risk: what to minimise.
+        theta: where to start (p,); the nearest minimum is wanted.
+        weights: (n,), usually with ``requires_grad=True``.
+
+    Returns:
+        the minimum, shape (p,).
+
+    Raises:
+        NotConverged, NotAMinimum: if no minimum is found.
+    """
+    return _Argmin.apply(weights, theta.detach(), risk)
+
+
+class _Argmin(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, start: Tensor, risk: Risk) -> Tensor:
+        theta = minimise(risk, start, weights.detach()).theta
+        ctx.risk = risk
+        ctx.save_for_backward(weights.detach(), theta)
+        return theta
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        (v,) = grad_outputs
+        weights, theta = ctx.saved_tensors
+        # Stationarity, ∇R(θ̂(w), w) = 0, differentiated with respect to w:  H dθ̂/dw + Gᵀ = 0.
+        H, G = ctx.risk.hessian(theta, weights), ctx.risk.gradients(theta)
+        return -G @ cholesky_solve(H, v), None, None

@@ -1,0 +1,1 @@
+"""What the pages of the book need beside the mathematics: checks, figures, numbers for the text, a session."""

@@ -1,0 +1,221 @@
+"""Is the loss of an example its own, and is its derivative its derivative? A model and a loss, tried on a few examples.
+
+The formulas of the book take it for granted: ``ℓ(z_i, θ)`` does not depend on the other examples of a batch, nor on
+chance, nor on how often it was called, and `torch.func` differentiates it. Where one of these fails the influences
+would be wrong without a word.
+
+>>> import torch
+>>> X, y, theta = torch.eye(3).double(), torch.zeros(3).double(), torch.arange(3).double()
+>>> probe(lambda theta, X, y: (X @ theta - y).square(), None, theta, X, y)["vmap over examples"]
+True
+>>> probe(lambda theta, X, y: (X @ theta - (X @ theta).mean()).square(), None, theta, X, y)
+Traceback (most recent call last):
+    ...
+ValueError: the loss of an example depends on the other examples in its batch: ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import grad, jvp, vjp, vmap
+
+Losses = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+_OWN = "so no example has a loss of its own"
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def probe(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) -> dict[str, Any]:
+    """What is known of a model and a loss after trying them on the examples ``X``, ``y`` (k, ...).
+
+    Args:
+        losses: ``losses(theta, X, y)``, one for each example (k,).
+        model: its attributes ``constants`` and ``hooks`` are looked at, if it has them.
+        theta: parameters (p,).
+
+    Returns:
+        ``"vmap over examples"``, ``"vmap over models"`` and ``"forward mode"``, whether these transforms of
+        `torch.func` can be used (where not, a loop or reverse mode takes their place); and ``"bytes an example"``,
+        about how much memory a product with the Hessian needs for one.
+
+    Raises:
+        ValueError: if an example has no loss of its own, or if what `torch.func` gives is not its derivative.
+    """
+    try:
+        return _probe(losses, model, theta, X, y)
+    except Exception as error:
+        own = isinstance(error, ValueError) and error.__cause__ is None
+        if own or not (hooks := getattr(model, "hooks", ())):
+            raise
+        raise ValueError(
+            f"the module has hooks (at {', '.join(map(repr, hooks[:5]))}), and torch.func cannot differentiate "
+            f"through them: remove them first ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _probe(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) -> dict[str, Any]:
+    # Beside theta: where a fit is perfect, or all parameters are alike, much vanishes that else would tell.
+    theta = theta + 1e-3 * (1 + theta.norm()) * _direction(theta)
+    together = _as_called(losses, model, theta, X, y)
+    tolerance = _tolerance(theta, together)
+    alone = torch.cat([losses(theta, X[k : k + 1].clone(), y[k : k + 1]) for k in range(len(X))])
+    apart = float((alone - together).abs().max() / together.abs().max().clamp(min=1e-300))
+    if tolerance > 0 and 1e-8 < apart < 1e-4 and theta.dtype == torch.float64:
+        raise ValueError(
+            f"the model or the loss computes in fewer digits than {theta.dtype}: one example alone and together with "
+            f"others differ by {apart:.0e}. See that forward converts nothing, and its constants are in that format."
+        )
+    if not _near(alone, together, tolerance):
+        raise ValueError(
+            "the loss of an example depends on the other examples in its batch: alone and together with others it is "
+            f"{_listed(alone)} and {_listed(together)}, {_OWN}. Standardise by fixed numbers, not by the batch's (for "
+            "layers: eval()); weight examples by the weights of the risk, not by a weighted mean in the loss; where a "
+            "layer takes the first axis for time, use batch_first=True."
+        )
+
+    def loss_of_one(t: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return losses(t, x[None], y[None])[0]
+
+    def total(t: Tensor) -> Tensor:
+        return losses(t, X, y).sum()
+
+    try:
+        g = grad(total)(theta)
+        vjp(grad(total), theta)[1](g)
+    except Exception as error:
+        raise ValueError(
+            f"the model can be called, but torch.func cannot differentiate it twice ({type(error).__name__}: {error}). "
+            "Usual causes: conversions to NumPy or to Python numbers in forward, hooks, checkpointing, custom backward "
+            "passes that cannot be differentiated."
+        ) from error
+    singles = torch.stack([grad(loss_of_one)(theta, x, target) for x, target in zip(X, y, strict=True)])
+    if not _near(singles.sum(0), g, _tolerance(theta, singles)):
+        raise ValueError(
+            "the gradients of the single examples do not add up to the gradient of all: something in the model or the "
+            f"loss depends on the batch, {_OWN}. See that forward treats every example alike, whatever the others are."
+        )
+    size = float(together.abs().sum())
+    _refuse_wrong_derivative(total, lambda d: g @ d, theta, size, "the gradient is not the derivative of the loss")
+    size = float(singles.norm(dim=1).sum())
+    wrong = "what torch.func takes for the second derivative is not the derivative of the gradient"
+    _refuse_wrong_derivative(grad(total), lambda d: vjp(grad(total), theta)[1](d)[0], theta, size, wrong)
+    each = _tried(lambda: vmap(grad(loss_of_one), in_dims=(None, 0, 0))(theta, X, y))
+    twice = _tried(lambda: vmap(lambda t: losses(t, X, y))(torch.stack([theta, 1.01 * theta]))[0])
+    along = _tried(lambda: jvp(total, (theta,), (g,))[1])
+    second = _tried(lambda: jvp(grad(total), (theta,), (g,))[1])
+    return {
+        "vmap over examples": each is not None and _near(each, singles, _tolerance(theta, singles)),
+        "vmap over models": twice is not None and _near(twice, together, tolerance),
+        "forward mode": along is not None and second is not None and _near(along, g @ g, _tolerance(theta, g @ g)),
+        "bytes an example": _bytes(losses, theta, X, y),
+    }
+
+
+def _as_called(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
+    """The losses, if calling the model leaves no trace and calling it again gives the same."""
+    constants = getattr(model, "constants", {})
+    before = {name: each.clone() for name, each in constants.items()}
+    given, state = X.clone(), _random_state(theta)
+    first = losses(theta, given, y)
+    if not torch.isfinite(first).all():
+        raise ValueError(
+            f"losses are not finite at this theta: {_listed(first)}. Start elsewhere, or scale the inputs."
+        )
+    if not torch.equal(given, X):
+        raise ValueError("the model writes into its input: let forward work on a copy, x = x.clone().")
+    drawn = not torch.equal(state, _random_state(theta))
+    for _ in range(8 if drawn else 1):
+        if not _near(losses(theta, given, y), first, 1e3 * torch.finfo(first.dtype).eps * float(first.abs().max())):
+            raise ValueError(
+                "the model or the loss is random, or remembers its calls: called twice, it gives two losses for one "
+                "example, so the loss has no gradient to differentiate twice. Call module.eval() before flatten; in "
+                "forward, dropout(..., training=self.training)."
+            )
+    changed = [name for name, each in constants.items() if not torch.equal(each, before[name])]
+    if changed:
+        raise ValueError(
+            f"calling the model changes its buffers ({', '.join(changed[:3])}), so its loss is another at every call: "
+            "call module.eval() before flatten."
+        )
+    return first.detach()
+
+
+def _refuse_wrong_derivative(
+    function: Callable[[Tensor], Tensor], along: Callable[[Tensor], Tensor], theta: Tensor, size: float, what: str
+) -> None:
+    """Compare a derivative with central differences, where rounding lets one see a per cent.
+
+    Args:
+        function: of the parameters.
+        along: its derivative at ``theta`` along a direction, as `torch.func` has it.
+        size: of the terms that the function adds up: their rounding is what a difference cannot see.
+        what: the derivative, in words.
+    """
+    d = _direction(theta)
+    stated, differences = along(d), []
+    for step in (1e-5, 1e-7, 1e-8):  # the first may be too long for inputs in large units
+        h = step * (1 + float(theta.norm()))
+        differences.append((function(theta + h * d) - function(theta - h * d)) / (2 * h))
+        apart = float((stated - differences[-1]).norm())
+        seen = max(float(stated.norm()), float(differences[-1].norm()))
+        if apart <= 0.01 * seen + 100 * torch.finfo(theta.dtype).eps * size / h:
+            return
+    raise ValueError(
+        f"{what}: along one direction it says {float(stated.norm()):.3g}, a central difference "
+        f"{float(differences[1].norm()):.3g}. Something in forward stops or replaces gradients (detach, no_grad, a "
+        "rounding, a custom backward), or the loss jumps here."
+    )
+
+
+def _bytes(losses: Losses, theta: Tensor, X: Tensor, y: Tensor) -> int:
+    """What one more example adds to the graph of the gradient and its derivative: five times the graph of the loss."""
+
+    def kept(count: int) -> int:
+        sizes: dict[int, int] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            losses(theta.detach().requires_grad_(True), X[:count], y[:count])
+        return sum(sizes.values())
+
+    return max(1, 5 * (kept(len(X)) - kept(1)) // max(1, len(X) - 1)) if len(X) > 1 else 1
+
+
+def _tried(function: Callable[[], Tensor]) -> Tensor | None:
+    """What it returns, or None if `torch.func` cannot do this with the module, for whatever reason."""
+    try:
+        return function()
+    except Exception:
+        return None
+
+
+def _direction(theta: Tensor) -> Tensor:
+    """Of length 1, the same on every machine."""
+    generator = torch.Generator().manual_seed(0)
+    d = torch.randn(len(theta), generator=generator, dtype=torch.float64, device="cpu").to(theta)
+    return d / d.norm()
+
+
+def _random_state(theta: Tensor) -> Tensor:
+    return torch.cuda.get_rng_state(theta.device) if theta.is_cuda else torch.random.get_rng_state()
+
+
+def _tolerance(theta: Tensor, values: Tensor) -> float:
+    """Rounding differs with the number of examples in a call; half of the digits are left to it."""
+    return float(torch.finfo(theta.dtype).eps ** 0.5 * values.abs().max()) + 1e-300
+
+
+def _near(a: Tensor, b: Tensor, tolerance: float) -> bool:
+    return bool(((a - b).abs() <= tolerance).all())
+
+
+def _listed(values: Tensor) -> str:
+    return "(" + ", ".join(f"{float(value):.4g}" for value in values[:3]) + ", ...)"
