@@ -49,7 +49,10 @@ TABLE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("tests/pages/*",         ("tests/pages",)),
     ("tests/helpers/*",       ("tests/helpers",)),
     ("tests/*",               ("tests/book", "tests/pipeline")),
-    ("tools/*",               ("tests/pipeline", "tests/book/test_tools.py", "tests/book/test_notebooks.py")),
+    ("tools/jupyter_*",       ("tests/pipeline", "tests/book", "tests/pages/test_lab.py")),
+    ("tools/*",               ("tests/pipeline", "tests/book")),
+    ("requirements/*",        ("tests/book/test_project.py", "tests/book/test_env.py", "tests/pipeline/test_execute.py",
+                               "tests/docs")),
     ("conftest.py",           ("tests/pipeline", "tests/book/test_notebooks.py")),
     # The project's own files, and whatever is new: the tests of the project as a whole.
     ("*",                     ("tests/book/test_project.py", "tests/docs")),

@@ -11,7 +11,7 @@ import pytest
 
 from tools import chapters as book
 
-FOLDERS = ("helpers", "benchmarks", "tools", "book/_ext")
+FOLDERS = ("helpers", "benchmarks", "tools", "book/_ext", "tests")
 NO_TEXT = ("os", "Image")  # whose open() is another
 
 

@@ -140,24 +140,28 @@ def chapter(tmp_path):
     folder.mkdir()
     (tmp_path / "_toc.yml").write_text(
         "format: jb-book\nroot: book/intro\nparts:\n- caption: A\n  numbered: 1\n  chapters:\n"
-        "  - file: book/01-a\n  - file: book/02-b\n- caption: B\n  chapters:\n  - file: book/notation\n"
+        "  - file: book/01-a\n  - file: book/02-b\n- caption: B\n  chapters:\n  - file: book/notation\n",
+        encoding="utf-8",
     )
     (folder / "01-a.md").write_text(
         HEADER + "# First\n\n$$ a $$ (def-x)\n\n$$ b $$ (eq-a)\n\n(sec-a)=\n## A part\n\n"
-        "```{code-cell}\n:mystnb: {figure: {name: fig-a, caption: c}}\n1\n```\n"
+        "```{code-cell}\n:mystnb: {figure: {name: fig-a, caption: c}}\n1\n```\n",
+        encoding="utf-8",
     )
     (folder / "02-b.md").write_text(
         HEADER + "# Second\n\n$$ c $$ (eq-b)\n\n```{exercise}\n:label: ex-a\n\nDo.\n```\n\n"
-        "```{prf:theorem}\n:label: thm-a\n\nSo.\n```\n"
+        "```{prf:theorem}\n:label: thm-a\n\nSo.\n```\n",
+        encoding="utf-8",
     )
-    (folder / "x.svg").write_text("<svg/>")
-    (folder / "notation.md").write_text("# Notation\n")
-    (folder / "references.md").write_text("# References\n")
+    (folder / "x.svg").write_text("<svg/>", encoding="utf-8")
+    (folder / "notation.md").write_text("# Notation\n", encoding="utf-8")
+    (folder / "references.md").write_text("# References\n", encoding="utf-8")
     (folder / "references.bib").write_text(
         "@article{koh2017understanding, author={Koh, Pang Wei and Liang, Percy}, title={T}, year={2017}}\n"
         "@article{one, author={Hampel, Frank R.}, title={T}, year={1974}, doi={10.1/x}}\n"
         "@article{two, author={L{\\'o}pez, A and de la Cruz, B}, title={T}, year={1999}, eprint={1.2}}\n"
-        "@article{many, author={A, B and C, D and E, F}, title={T}, year={2023}}\n"
+        "@article{many, author={A, B and C, D and E, F}, title={T}, year={2023}}\n",
+        encoding="utf-8",
     )
     return folder / "02-b.md"
 
@@ -246,7 +250,7 @@ def test_code_after_a_solution_is_not_folded_with_it(chapter):
 def test_figures_are_counted_wherever_they_come_from(chapter):
     source = HEADER + "# Second\n\n```{figure} x.svg\n:alt: A\n\nDrawn.\n```\n\n"
     source += "```{code-cell}\n:mystnb: {figure: {name: fig-b, caption: Made.}}\n1\n```\n\n{numref}`fig-b`\n"
-    chapter.write_text(source)
+    chapter.write_text(source, encoding="utf-8")
     cells = reading.cells(book.read_chapter(chapter), chapter, {})
     assert cells[0].source.endswith("![A](../book/x.svg)\n\n**Figure 2.1.** Drawn.")
     assert [cell.source for cell in cells[1:]] == ["1", "**Figure 2.2.** Made.", "Figure 2.2"]

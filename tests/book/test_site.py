@@ -101,7 +101,7 @@ def test_style_sheets_load_nothing_from_another_host():
 
 def test_foreign_and_broken_things_are_noticed(tmp_path):
     path = tmp_path / "a.html"
-    path.write_text("")
+    path.write_text("", encoding="utf-8")
     links = '<a href="b.html">b</a><a href="#no">c</a><a id="yes" href="#yes">d</a>'
     made = Page(f'<script src="//cdn.example/x.js"></script>{links}')
     assert foreign(made) == ["//cdn.example/x.js"]

@@ -35,7 +35,10 @@ def test_dependabot_is_configured():
 
 def test_a_wrong_workflow_is_noticed(tmp_path):
     path = tmp_path / "w.yml"
-    path.write_text("name: x\non: [push]\njobs: {a: {runs-on: ubuntu-latest, steps: [{use: actions/checkout@v4}]}}\n")
+    path.write_text(
+        "name: x\non: [push]\njobs: {a: {runs-on: ubuntu-latest, steps: [{use: actions/checkout@v4}]}}\n",
+        encoding="utf-8",
+    )
     assert schema_check("vendor.github-workflows", path).returncode != 0
 
 

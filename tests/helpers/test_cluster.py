@@ -598,6 +598,7 @@ class Net(nn.Module):
 def test_the_name_of_a_chunk_sees_the_code_of_ones_own_modules(tmp_path, monkeypatch):
     """Of what is imported from a file of the reader's: a loss, what it calls, a constant, a forward."""
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a cached file is as old as its source, to the second
     names = []
     for factor, power, activation in (
         (1.0, ".square()", "tanh"),

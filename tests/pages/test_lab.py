@@ -72,14 +72,15 @@ def lab(clone, tmp_path_factory):
         pytest.skip("there is no make to ask what `make lab` does")
     own = tmp_path_factory.mktemp("jupyter")
     (own / "jupyter_server_config.json").write_text(
-        json.dumps({"ServerApp": {"allow_root": True, "open_browser": False}, "IdentityProvider": {"token": ""}})
+        json.dumps({"ServerApp": {"allow_root": True, "open_browser": False}, "IdentityProvider": {"token": ""}}),
+        encoding="utf-8",
     )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     variables = {f"JUPYTER_{name}_DIR": str(own) for name in ("CONFIG", "DATA", "RUNTIME")}
     variables |= {"JUPYTER_CONFIG_PATH": str(clone / "tools")}  # as the Makefile sets it
-    with (own / "log").open("w") as log:
+    with (own / "log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             lab_command(port), cwd=clone, env=os.environ | variables, stdout=log, stderr=subprocess.STDOUT
         )
@@ -92,7 +93,7 @@ def lab(clone, tmp_path_factory):
             break
         time.sleep(0.25)
     try:
-        assert process.poll() is None, (own / "log").read_text()
+        assert process.poll() is None, (own / "log").read_text(encoding="utf-8")
         yield address
     finally:
         process.terminate()

@@ -160,7 +160,7 @@ def repository(tmp_path):
 
     git("init", "-b", "main")
     for name in ("kept.md", "edited.md", "gone.md"):
-        (tmp_path / name).write_text("1\n")
+        (tmp_path / name).write_text("1\n", encoding="utf-8")
     git("add", ".")
     git("commit", "-m", "1")
     return tmp_path, git
@@ -169,7 +169,7 @@ def repository(tmp_path):
 def test_what_changed_is_told_by_git(repository):
     folder, git = repository
     assert affected.changed(folder) == []
-    (folder / "edited.md").write_text("2\n")
+    (folder / "edited.md").write_text("2\n", encoding="utf-8")
     (folder / "gone.md").unlink()
     (folder / "neu ü.md").write_text("1\n", encoding="utf-8")
     expected = ["edited.md", "gone.md", "neu ü.md"]
@@ -186,7 +186,7 @@ def test_whether_only_text_changed_is_told_by_git(repository):
     (folder / "book").mkdir()
     page = folder / "book" / "a.md"
     cell = "```{code-cell} ipython3\n:tags: [x]\nprint(1)\n```\n"
-    page.write_text(f"Words.\n\n{cell}")
+    page.write_text(f"Words.\n\n{cell}", encoding="utf-8")
     git("add", ".")
     git("commit", "-m", "2")
     for text, same in (
@@ -195,7 +195,7 @@ def test_whether_only_text_changed_is_told_by_git(repository):
         (f"Words.\n\n{cell}".replace("[x]", "[y]"), []),
         (f"Words.\n\n{cell}\n{cell}", []),
     ):
-        page.write_text(text)
+        page.write_text(text, encoding="utf-8")
         assert affected.only_text(["book/a.md", "edited.md"], folder) == same
     assert affected.only_text(["book/new.md"], folder) == []
 
