@@ -30,7 +30,7 @@ from .probe import probe
 
 # The graph of a product with the Hessian of one model takes about so many bytes at most. Several models share work in
 # their Hessians, so many at a time.
-_GRAPH_BYTES = 3 * 2**25
+_GRAPH_BYTES = 5 * 2**24
 _MODELS_AT_ONCE = 64
 _PROBED = 8  # examples on which a risk is probed when it is first used
 
