@@ -184,7 +184,7 @@ def check_helpers() -> None:
     origin = found.stdout.strip()
     if not origin or Path(origin).parent != book.ROOT / "helpers":
         raise Failed(
-            f"The chapters would import helpers from {origin or 'nowhere'}, not from {book.ROOT / 'helpers'}. "
+            f"The kernel would import helpers from {origin or 'nowhere'}, not from {book.ROOT / 'helpers'}. "
             f"Install this repository: {sys.executable} -m pip install --no-deps -e ."
         )
 
