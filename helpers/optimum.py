@@ -14,7 +14,7 @@ Norms of gradients are held against `Risk.scale`, so that no tolerance depends o
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -217,7 +217,7 @@ def fix_gauge(risk: Risk, theta: Tensor, weights: Tensor | None = None) -> Risk:
     N, softest, silent = _flat(H)
     if not silent:
         raise NotAMinimum("some direction is flat or curves down, and losses change along it: start elsewhere.", theta)
-    return replace(risk, gauge=(N * softest**0.5, H.theta)) if N.shape[1] else risk
+    return risk.but(gauge=(N * softest**0.5, H.theta)) if N.shape[1] else risk
 
 
 def _flat(H: HessianOperator) -> tuple[Tensor, float, bool]:
@@ -228,8 +228,7 @@ def _flat(H: HessianOperator) -> tuple[Tensor, float, bool]:
     N, rest = Q[:, d.abs() <= zero].contiguous(), d[d.abs() > zero]
     if not len(rest) or rest[0] < 0:
         return N, 0.0, False
-    points = risk._spread()
-    size = risk._gradients(H.theta, risk.data.X[points], risk.data.y[points]).norm(dim=1).max()
+    size = risk._gradients(H.theta, *risk.spread()).norm(dim=1).max()
     silent = not N.shape[1] or bool((risk.slopes(H.theta, N.T.contiguous()).abs() <= 1e-5 * size).all())
     return N, float(rest[0]), silent
 
@@ -287,7 +286,7 @@ def _lbfgs(risk: Risk, start: Tensor, weights: Tensor, scale: float, max_steps: 
     lbfgs = torch.optim.LBFGS(
         [theta],
         max_iter=max_steps,
-        tolerance_grad=1e-6 if unit == 1.0 else 1e-6 * scale / unit,
+        tolerance_grad=1e-6,
         tolerance_change=0.0,
         history_size=20,
         line_search_fn="strong_wolfe",
@@ -376,7 +375,7 @@ def _finish(
             thetas, norms = _newton_steps(risk, W, thetas, g, H, eigenvalues)
         else:
             thetas, norms = _newton_cg(risk, W, thetas, values, g, tolerance, P)
-            eigenvalues = _extreme_eigenvalues_many(risk, thetas, W, P) if attempt == 0 else eigenvalues
+            eigenvalues = _extreme_eigenvalues_many(risk, thetas, W, P)
             minimum = is_minimum(thetas, norms, eigenvalues, risk.model.p)
         open_ = ~((norms <= tolerance) & minimum)
         if not open_.any():

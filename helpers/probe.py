@@ -65,7 +65,7 @@ def _probe(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) -> d
     tolerance = _tolerance(theta, together)
     alone = torch.cat([losses(theta, X[k : k + 1].clone(), y[k : k + 1]) for k in range(len(X))])
     apart = float((alone - together).abs().max() / together.abs().max().clamp(min=1e-300))
-    if tolerance > 0 and 1e-8 < apart < 1e-4 and theta.dtype == torch.float64:
+    if 1e-8 < apart < 1e-4 and theta.dtype == torch.float64:
         raise ValueError(
             f"the model or the loss computes in fewer digits than {theta.dtype}: one example alone and together with "
             f"others differ by {apart:.0e}. See that forward converts nothing, and its constants are in that format."

@@ -141,7 +141,9 @@ class Risk:
     l2: float | Tensor | Callable[[str], float] = 0.0
     batch: int | None = None
     gauge: tuple[Tensor, Tensor] | None = None
-    _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # by `probe`
+    _scales: dict[bytes, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _minima: set[bytes] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.loss, Loss):
@@ -345,20 +347,18 @@ class Risk:
         """
         theta = self.check_theta(theta).detach()
         weights = self.check_weights(weights, theta)
-        known = self._known.setdefault("scales", {})
-        if (key := _digest(theta, weights)) not in known:
-            points = self._spread()
-            G = self._gradients(theta, self.data.X[points], self.data.y[points])
+        if (key := _digest(theta, weights)) not in self._scales:
+            G = self._gradients(theta, *self.spread())
             single = G.norm(dim=1).square().mean().sqrt() * weights.abs().sum()
-            known[key] = float(torch.maximum(single, self.products(theta, weights)(theta[None])[0].norm()))
-        return known[key]
+            self._scales[key] = float(torch.maximum(single, self.products(theta, weights)(theta[None])[0].norm()))
+        return self._scales[key]
 
     def remember_minimum(self, theta: Tensor, weights: Tensor | None) -> None:
         """That ``theta`` is certified as a minimum with these weights; `is_known_minimum` tells."""
-        self._known.setdefault("minima", set()).add(_digest(theta, self.check_weights(weights, theta)))
+        self._minima.add(_digest(theta, self.check_weights(weights, theta)))
 
     def is_known_minimum(self, theta: Tensor, weights: Tensor | None) -> bool:
-        return _digest(theta, self.check_weights(weights, theta)) in self._known.get("minima", ())
+        return _digest(theta, self.check_weights(weights, theta)) in self._minima
 
     @torch.inference_mode(False)
     def check_weights(self, weights: Tensor | None, theta: Tensor | None = None) -> Tensor:
@@ -384,22 +384,22 @@ class Risk:
         self._check_format("theta", theta)
         theta = _differentiable(theta)
         if not self._known and not torch._C._functorch.is_functorch_wrapped_tensor(theta):
-            points = self._spread()
-            X, y = self.data.X[points], self.data.y[points]
-            self._known.update(probe(self._losses, self.model, theta.detach(), X, y))
+            self._known.update(probe(self._losses, self.model, theta.detach(), *self.spread()))
         return theta
 
     def part(self, chosen: Tensor) -> Risk:
-        """The risk of some of the examples, by their indices. What was found out about model and loss holds for it."""
-        some = replace(self, data=self.data[chosen])
-        some._known.update(self._known)
-        return some
+        """The risk of some of the examples, by their indices."""
+        return self.but(data=self.data[chosen])
 
     def to(self, dtype: torch.dtype) -> Risk:
         """The same risk with its data in another floating-point format."""
-        converted = replace(self, data=self.data.to(dtype))
-        converted._known.update(self._known)
-        return converted
+        return self.but(data=self.data.to(dtype))
+
+    def but(self, **changes: Any) -> Risk:
+        """A risk of the same model and loss. What was found out about these holds for it; scales and minima do not."""
+        other = replace(self, **changes)
+        other._known.update(self._known)
+        return other
 
     def _losses(self, theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
         losses = self.loss.of(*_without_last_one(self.model(theta, X), y))
@@ -466,13 +466,14 @@ class Risk:
             return [slice(None)]
         return [slice(k, k + size) for k in range(0, self.n, size)]
 
-    def _spread(self) -> Tensor:
-        """The indices of a few examples whose targets differ as much as they can."""
+    def spread(self) -> tuple[Tensor, Tensor]:
+        """``X`` and ``y`` of a few examples whose targets differ as much as they can."""
         order = self.data.y.reshape(self.n, -1)[:, 0].argsort(stable=True)
         y = self.data.y[order].reshape(self.n, -1)[:, 0]
         steps = (y[1:] != y[:-1]).nonzero().flatten().add(1)[: _PROBED // 2]
         even = torch.linspace(0, self.n - 1, min(self.n, _PROBED), device=y.device).long()
-        return order[torch.cat([even, steps]).unique()]
+        points = order[torch.cat([even, steps]).unique()]
+        return self.data.X[points], self.data.y[points]
 
     def _check_labels(self, data: Data) -> Data:
         if self.loss.accepts is not None and not self.loss.accepts(data.y):

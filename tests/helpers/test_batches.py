@@ -121,3 +121,15 @@ def test_a_step_of_conjugate_gradients_waits_twice_for_the_device(whole, monkeyp
     found = conjugate_gradients(H, B)
     assert found.iterations >= 10
     assert len(waits) <= 2 * found.iterations + 8
+
+
+def test_what_is_remembered_of_one_data_set_is_not_of_another(whole):
+    """Parts of one size, at one theta, with the same weights: each has a scale and minima of its own."""
+    risk, theta = whole
+    first, second = risk.part(torch.arange(30)), risk.part(torch.arange(30, 60))
+    found = minimise(first, theta).theta
+    alone = Risk(risk.model, second.data, LOGISTIC, 0.02)
+    assert first.scale(found) != alone.scale(found)
+    assert second.scale(found) == alone.scale(found)
+    assert first.is_known_minimum(found, None)
+    assert not second.is_known_minimum(found, None)
