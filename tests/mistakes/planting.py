@@ -74,16 +74,25 @@ def cells(chapter: Path) -> list[str]:
     return [cell.source for cell in book.code_cells(book.read_chapter(chapter))]
 
 
+def in_any_layout(code: str) -> re.Pattern[str]:
+    """Finds this code wherever its lines are broken: a new layout leaves the list of mistakes as it is."""
+    words = [re.escape(word) for word in re.findall(r"\w+|[^\w\s]", code)]
+    between = r"\s*".join(rf",?\s*{word}" if word in (r"\)", r"\]", r"\}") else word for word in words)
+    before, after = code[: len(code) - len(code.lstrip())], code[len(code.rstrip()) :]
+    return re.compile(re.escape(before) + between + re.escape(after))
+
+
 def plant(mistake: dict[str, Any], folder: Path) -> Path:
     """Put a copy of the file with the mistake in it into a folder, and return its path."""
     text = book.read_text(book.ROOT / mistake["plant_file"])
     old, new = mistake["old"], mistake["new"]
-    where = f"{mistake['name']}: `old` occurs {text.count(old)} times in {mistake['plant_file']}, not once"
-    assert text.count(old) == 1, where
+    found = list(in_any_layout(old).finditer(text))
+    assert len(found) == 1, f"{mistake['name']}: `old` occurs {len(found)} times in {mistake['plant_file']}, not once"
     assert old != new
+    start, end = found[0].span()
     path = folder / mistake["plant_file"]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text.replace(old, new), encoding="utf-8")
+    path.write_text(text[:start] + new + text[end:], encoding="utf-8")
     for source in [book.read_text(path)] if path.suffix == ".py" else cells(path):
         compile(source, path.name, "exec")
     return path
