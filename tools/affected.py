@@ -28,7 +28,8 @@ TABLE: tuple[tuple[str, tuple[str, ...]], ...] = (
                                "tests/book/test_site.py", "tests/book/test_shape.py", "tests/docs/test_references.py",
                                "tests/pages/test_every_page.py::test_page")),
     # … and, where not only its text changed:
-    ("code of <chapter>",     (NOTEBOOKS, "tests/book/test_layout.py", "tests/book/test_notebooks.py::test_counts_run_from_one",
+    ("code of <chapter>",     (NOTEBOOKS, "tests/book/test_layout.py",
+                               "tests/book/test_notebooks.py::test_counts_run_from_one",
                                "tests/book/test_notebooks.py::test_prints_no_warning_and_no_error",
                                "tests/book/test_notebooks.py::test_has_nothing_private",
                                "tests/mistakes/test_planted_in_chapters.py",

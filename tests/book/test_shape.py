@@ -34,20 +34,72 @@ def chapter(tmp_path, body):
     return file
 
 
+COUNTED = """\
+# One two
+
+three $x + y$ five [six](a.md).
+
+$$
+x
+$$ (def-x)
+
+```{code-cell} ipython3
+:tags: [setup]
+import torch
+```
+
+```{code-cell} ipython3
+# the sum
+x = f(
+    1)
+
+print(x)
+```
+
+```{code-cell} ipython3
+---
+tags: [hide-input]
+mystnb:
+  figure:
+    caption: seven eight
+---
+plt.show()
+```
+
+:::{admonition} Nine
+:class: result
+ten
+:::
+
+:::{admonition} folded
+:class: dropdown
+not counted
+:::
+
+```{exercise}
+:label: ex-a
+
+Not counted, either.
+```
+
+```{solution-start} ex-a
+```
+
+Nor this.
+
+```{code-cell} ipython3
+y = 1
+```
+
+```{solution-end}
+```
+
+eleven
+"""
+
+
 def test_what_is_counted(tmp_path):
-    found = shape(
-        chapter(
-            tmp_path,
-            "# One two\n\nthree $x + y$ five [six](a.md).\n\n$$\nx\n$$ (def-x)\n\n"
-            "```{code-cell} ipython3\n:tags: [setup]\nimport torch\n```\n\n"
-            "```{code-cell} ipython3\n# the sum\nx = f(\n    1)\n\nprint(x)\n```\n\n"
-            "```{code-cell} ipython3\n---\ntags: [hide-input]\nmystnb:\n  figure:\n    caption: seven eight\n---\nplt.show()\n```\n\n"
-            ":::{admonition} Nine\n:class: result\nten\n:::\n\n"
-            ":::{admonition} folded\n:class: dropdown\nnot counted\n:::\n\n"
-            "```{exercise}\n:label: ex-a\n\nNot counted, either.\n```\n\n"
-            "```{solution-start} ex-a\n```\n\nNor this.\n\n```{code-cell} ipython3\ny = 1\n```\n\n```{solution-end}\n```\n\neleven\n",
-        )
-    )
+    found = shape(chapter(tmp_path, COUNTED))
     assert found.words == 11
     assert (found.equations, found.figures, found.cells, found.mathematics) == (1, 1, (3,), 2)
     assert not found.opens_with_code
