@@ -5,7 +5,7 @@
 
 `yapf` breaks the lines. Before it, three things that it leaves as they are: a comma before a closing bracket goes, a
 comment at the end of a line goes above a statement that takes several lines, and brackets round a whole value go.
-What a cell does never changes: its syntax tree is compared.
+After it, comments at the ends of neighbouring lines are put into one column. What a cell does never changes: its syntax tree is compared.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ def laid_out(code: str) -> str:
             return code
         raise
     formatted, _ = FormatCode(_without_outer_brackets(_comments_above(_without_last_commas(code))), style_config=STYLE)
+    formatted = _comments_in_a_column(formatted)
     if _tree(formatted) != tree:
         raise AssertionError(f"the layout would change what this does:\n{code}")
     return formatted
@@ -137,6 +138,27 @@ def _without_outer_brackets(code: str) -> str:
         if same:
             lines = attempt
     return "".join(lines)
+
+
+def _comments_in_a_column(code: str) -> str:
+    """Comments at the ends of neighbouring lines stand in one column, where that is on the page."""
+    lines = code.split("\n")
+    ends = {
+        each.start[0] - 1: each.start[1]
+        for each in _tokens(code)
+        if each.type == tokenize.COMMENT and lines[each.start[0] - 1][: each.start[1]].strip()
+    }
+    for first in sorted(ends):
+        if first - 1 in ends:
+            continue
+        block = [first]
+        while block[-1] + 1 in ends:
+            block.append(block[-1] + 1)
+        column = max(ends[k] for k in block)
+        if all(column + len(lines[k]) - ends[k] <= COLUMNS for k in block):
+            for k in block:
+                lines[k] = lines[k][: ends[k]].rstrip().ljust(column) + lines[k][ends[k] :]
+    return "\n".join(lines)
 
 
 def main() -> int:
