@@ -1,6 +1,6 @@
 // Marks the lines that `holds` (✓) and `differs` (✗) printed, so that the style can tell them from other output.
 document.addEventListener("DOMContentLoaded", () => {
-  for (const pre of document.querySelectorAll(".cell_output .output.stream pre")) {
+  for (const pre of document.querySelectorAll(".cell_output .output.stream pre, .cell_output .output.text_plain pre")) {
     pre.innerHTML = pre.innerHTML
       .split("\n")
       .map((line) => {

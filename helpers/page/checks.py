@@ -18,6 +18,8 @@ from torch import Tensor
 RECORD = "application/vnd.influence-book.check+json"
 # So many numbers that are no integers do not agree to the last bit by chance.
 BY_CHANCE = 8
+# A tolerance that needs near misses beside it, as a part of the largest entry.
+LOOSE = 0.05
 
 
 class CheckFailed(AssertionError):
@@ -55,6 +57,9 @@ def holds(
         same: why the sides can agree to the last bit although they are two evaluations
             (counts, a permutation). Not needed for integers and for single numbers.
 
+    A check that by itself says little (against zero, of positive numbers, with a loose
+    tolerance) needs ``unlike``, or a `typeset` of the same label: the tests see to it.
+
     Raises:
         CheckFailed: if the sides differ by more, if one is not finite, or if a wrong
             formula passes.
@@ -82,13 +87,19 @@ def holds(
                 f"{error:.2e}, and {bound:.2e} is allowed."
             )
         told.append({"formula": name, "off": _size(error, scale)})
-    apart = " nor ".join(f"{one['formula']}, off by {one['off']}" for one in told)
+    signs = len(a[a != a.round()]) >= BY_CHANCE and bool((a >= 0).all() and (b >= 0).all())
+    doubts = {
+        "nothing is named that is not zero": scale == 0,
+        f"a tolerance above {LOOSE:.0%}": bound > LOOSE * scale > 0,
+        "no entry is negative: a lost sign would not show": signs,
+    }
+    apart = ", nor ".join(f"{one['formula']}, off by {one['off']}" for one in told)
     agree = tolerance(rtol, atol)
     publish(
         f"✓ {label}: both sides agree to {agree}{apart and f', and not {apart}'} "
         f"({because})",
         kind="holds", name=label, tolerance=agree, because=because, entries=a.numel(),
-        unlike=told,
+        unlike=told, doubts=[] if told else [doubt for doubt, is_so in doubts.items() if is_so],
     )  # fmt: skip
 
 
@@ -121,7 +132,7 @@ def differs(
     publish(
         f"✗ {claim}: breaks as it should, by more than {by:.0e} ({because})",
         kind="differs", name=claim, tolerance=f"{by:.0e}", because=because,
-        entries=a.numel(), unlike=[],
+        entries=a.numel(),
     )  # fmt: skip
 
 

@@ -37,7 +37,8 @@ statement: sum (RELATION sum)+
 
 sum: SIGN? term (SIGN term)*
 ?term: product | over | product over -> times
-over: _SUM range term
+?over: _SUM range term -> over_index
+     | DERIVATIVE term -> derivative
 range: _UNDER index (_UP argument)?
 ?index: NAME -> all
       | _OPEN NAME RELATION sum _CLOSE -> first
@@ -59,8 +60,8 @@ range: _UNDER index (_UP argument)?
 _sign: PIECE | NUMBER | NAME
 
 %declare _SEPARATOR RELATION SIGN _SUM _UNDER _UP _OPEN _CLOSE _COMMA _NOT _IN PIECE
-%declare NUMBER NAME FUNCTION OPERATOR TRANSPOSE _FRACTION _ROOT _NORM _NORM_END _ANGLE
-%declare _ANGLE_END _BOX
+%declare NUMBER NAME DERIVATIVE FUNCTION OPERATOR TRANSPOSE _FRACTION _ROOT _NORM
+%declare _NORM_END _ANGLE _ANGLE_END _BOX
 """
 TERMINALS = {
     **dict.fromkeys(["=", ":=", "=:", r"\approx"], "RELATION"),
@@ -213,8 +214,14 @@ class _Lexer(Lexer):
         while at < len(signs):
             size = 1
             if piece := formula.piece_at(names, at):
-                kind = "FUNCTION" if callable(piece.value) else "PIECE"
                 size = len(piece.signs)
+                applied = callable(piece.value) and [*names, ""][at + size] in {*"(["}
+                kind = "FUNCTION" if applied else "PIECE"
+            elif names[at : at + 4] == [r"\frac", "d", "{", "d"]:
+                kind, size = "DERIVATIVE", 6
+            elif names[at : at + 3] == ["|", "_", "{"]:
+                at += names[at:].index("}") + 1  # at s = 0, where derivatives are taken
+                continue
             elif names[at] == "^" and names[at + 1 : at + 2] == [r"\mathsf T"]:
                 kind, size = "TRANSPOSE", 2
             elif names[at : at + 5] == ["^", "{", "-", r"\mathsf T", "}"]:
@@ -232,6 +239,8 @@ class _Lexer(Lexer):
                     kind = "_SEPARATOR"
             start, end = signs[at][1], signs[at + size - 1][2]
             value = piece.name if piece else formula.tex[start:end]
+            if kind == "DERIVATIVE":
+                value = names[at + 4]
             token = Token(kind, value, start, 1, start + 1, 1, end + 1, end)
             at += size
             if kind == "_SEPARATOR":
@@ -274,7 +283,7 @@ class _Formula:
             place = getattr(error, "pos_in_stream", None)
             rest = self.tex[max(0, (place or 0) - 12) :][:40]
             self.fail(f"the grammar does not reach past `… {rest} …`; name it as a piece")
-        used = {leaf.value for leaf in _leaves(self.tree)}
+        used = {leaf.value for leaf in _leaves(self.tree)}  # by its step, a derivative
         for name in self.pieces:
             if name not in used:
                 self.fail(f"the piece `{name}` has no place in the display")
@@ -295,6 +304,11 @@ class _Formula:
     def is_count(self, node: Any) -> bool:
         """Whether a piece is a count, like n: one less is a slip that people make."""
         return self.pieces[node.value].count
+
+    def is_zero(self, node: Any) -> bool:
+        """Whether a part is a piece with the value 0: a remainder, like O(ε²)."""
+        value = self.pieces[str(node)].value if str(node) in self.pieces else None
+        return isinstance(value, Tensor) and value.ndim == 0 and not value
 
     def text(self, node: Any) -> str:
         """The TeX that a part of the tree was made of."""
@@ -324,9 +338,9 @@ class _Formula:
         """The sides in all cases; a side that is zero has the other's shape."""
         a, b = torch.stack(left), torch.stack(right)
         if a.shape != b.shape:
-            if not a.any() and left[0].ndim == 0:
-                return torch.zeros_like(b), b
-            if not b.any() and right[0].ndim == 0:
+            if left[0].ndim == 0 and not a.any():
+                return b, torch.zeros_like(b)
+            if right[0].ndim == 0 and not b.any():
                 return a, torch.zeros_like(a)
             shapes = f"{_shape(left[0])} and {_shape(right[0])}"
             self.fail(f"the sides of `{self.text(statement)}` have shapes {shapes}")
@@ -345,7 +359,10 @@ class _Formula:
         piece = self.pieces[node.value]
         value = piece.value
         for index in piece.indices(bound):
-            row = bound[index][0]
+            row, number = bound[index]
+            if row < 0:  # no index: what a derivative is taken by
+                value = number if piece.name == index else _number(value(number))
+                continue
             if getattr(value, "ndim", 1) == 0 or not 0 <= row < len(value):
                 self.fail(f"the piece `{piece.name}` has no row {row} for `{index}`")
             value = value[row]
@@ -368,7 +385,12 @@ class _Formula:
                 piece = self.pieces[leaf.value]
                 among = piece.indices(dict.fromkeys([*bound, index]))
                 if index in among:
-                    sizes[piece.name] = piece.value.shape[among.index(index)]
+                    value = piece.value
+                    for _ in among[: among.index(index)]:
+                        value = value[0]
+                    if not hasattr(value, "__len__") or getattr(value, "ndim", 1) == 0:
+                        self.fail(f"the piece `{piece.name}` has no rows for `{index}`")
+                    sizes[piece.name] = len(value)
         if len(set(sizes.values())) != 1:
             found = ", ".join(f"`{name}` has {size}" for name, size in sizes.items())
             self.fail(f"`{index}` should run along pieces of one length: {found}")
@@ -382,6 +404,8 @@ class _Formula:
         for sign, part in zip(parts[::2], parts[1::2], strict=True):
             value = self.value(part, bound)
             value = -value if sign == "-" else value
+            if total is not None and self.is_zero(part):
+                continue
             if total is not None and total.shape != value.shape:
                 self._misfit(node, total, value, part)
             total = value if total is None else total + value
@@ -442,12 +466,20 @@ class _Formula:
         a, b = (self.value(child, bound) for child in node.children)
         return a.T @ b if max(a.ndim, b.ndim) > 1 else a @ b
 
+    def _derivative(self, node: Any, bound: Bound) -> Any:
+        by, term = node.children
+        if by.value not in self.pieces:
+            self.fail(f"to differentiate by `{by}`, give it a step: a piece `{by}`")
+        h = self.pieces[by.value].value
+        ahead, behind = (self.value(term, {**bound, by.value: (-1, step)}) for step in (h, -h))
+        return (ahead - behind) / (2 * h)
+
     def _call(self, node: Any, bound: Bound) -> Any:
         function, *arguments = node.children
         values = [self.value(argument, bound) for argument in arguments]
         return _number(self.pieces[function.value].value(*values))
 
-    def _over(self, node: Any, bound: Bound) -> Any:
+    def _over_index(self, node: Any, bound: Bound) -> Any:
         (how, *upper), term = node.children[0].children, node.children[1]
         index, *rest = how.children
         index, base = str(index), 1
@@ -471,13 +503,14 @@ class _Formula:
         return sum(terms)
 
 
-Bound = Mapping[str, tuple[int, int]]  # for an index, a row and the number it stands for
+# For an index, the row and the number that it stands for.
+Bound = Mapping[str, tuple[int, Any]]
 ORDERS = dict.fromkeys([r"\le", r"\leq", "<"], 1) | dict.fromkeys([r"\ge", r"\geq", ">"], -1)
 
 
 def _number(value: Any) -> Any:
     """A number or tensor in double precision; functions and other things as they are."""
-    if isinstance(value, int | float | list | tuple | Tensor):
+    if isinstance(value, int | float | Tensor):
         return torch.as_tensor(value).detach().cpu().to(torch.float64)
     return value
 
@@ -522,6 +555,8 @@ def _slips(formula: _Formula, node: Any) -> Iterator[tuple[str, Any]]:
 
     if node.data == "sum":
         for k, part in enumerate(parts):
+            if formula.is_zero(parts[k + (part in ("+", "-"))]):
+                continue  # what is left to the tolerance: O(ε²)
             if getattr(part, "type", "") == "SIGN":
                 other = Token("SIGN", "+" if part == "-" else "-")
                 yield f"{other}{text(parts[k + 1])}", made([*parts[:k], other, *parts[k + 1 :]])
@@ -539,6 +574,9 @@ def _slips(formula: _Formula, node: Any) -> Iterator[tuple[str, Any]]:
         yield f"{text(parts[0])} for {text(node)}", parts[0]
     elif node.data == "fraction":
         yield f"no division by {text(parts[1])}", parts[0]
+    zero = node.data == "statement" and any(text(part) == "0" for part in parts)
     for k, part in enumerate(parts):
         for slip, other in _slips(formula, part):
+            if zero and slip == f"-{text(part)}":
+                continue  # minus zero is zero
             yield slip, made([*parts[:k], other, *parts[k + 1 :]])
