@@ -55,7 +55,9 @@ def laid_out(code: str) -> str:
         if code.lstrip().startswith(("%", "!")):  # for IPython
             return code
         raise
-    formatted, _ = FormatCode(_without_outer_brackets(_comments_above(_without_last_commas(code))), style_config=STYLE)
+    for step in (_without_last_commas, _comments_above, _without_outer_brackets, _long_imports_in_brackets):
+        code = step(code)
+    formatted, _ = FormatCode(code, style_config=STYLE)
     formatted = _comments_in_a_column(formatted)
     if _tree(formatted) != tree:
         raise AssertionError(f"the layout would change what this does:\n{code}")
@@ -138,6 +140,15 @@ def _without_outer_brackets(code: str) -> str:
         if same:
             lines = attempt
     return "".join(lines)
+
+
+def _long_imports_in_brackets(code: str) -> str:
+    """So that they can be broken."""
+    lines = code.split("\n")
+    for k, line in enumerate(lines):
+        if len(line) > COLUMNS and (match := re.fullmatch(r"(\s*from \S+ import )([\w, ]+)", line)):
+            lines[k] = f"{match[1]}({match[2]})"
+    return "\n".join(lines)
 
 
 def _comments_in_a_column(code: str) -> str:
