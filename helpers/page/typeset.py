@@ -530,7 +530,7 @@ ORDERS = dict.fromkeys([r"\le", r"\leq", "<"], 1) | dict.fromkeys(
 def _number(value: Any) -> Any:
     """A number or tensor in double precision; functions and other things as they are."""
     if isinstance(value, int | float | Tensor):
-        return torch.as_tensor(value).detach().cpu().to(torch.float64)
+        return torch.as_tensor(value, dtype=torch.float64).detach().cpu()
     return value
 
 
