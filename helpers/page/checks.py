@@ -128,8 +128,7 @@ def differs(
     error = float((a - b).abs().max())
     if not error > by:
         raise CheckFailed(
-            f"{claim}: should have broken, but the sides agree to {error:.2e} "
-            f"(expected more than {by:g})."
+            f"{claim}: should have broken, but the sides agree to {error:.2e} (expected more than {by:g})."
         )
     publish(
         f"✗ {claim}: breaks as it should, by more than {by:.0e} ({because})",
@@ -156,16 +155,11 @@ def tolerance(rtol: float, atol: float) -> str:
     return " + ".join(f"{value:.0e} {kind}" for value, kind in kinds if value > 0)
 
 
-def bounded(
-    label: str, a: Tensor, b: Tensor, rtol: float, atol: float, because: str
-) -> float:
+def bounded(label: str, a: Tensor, b: Tensor, rtol: float, atol: float, because: str) -> float:
     """How far the sides may be apart, after it was seen that they are no further, and
     that such a bound can tell a sign and a factor of two."""
     if not (rtol > 0 or atol > 0):
-        raise ValueError(
-            f"{label}: give rtol or atol; numbers that agree to the last bit are a "
-            "machine's accident."
-        )
+        raise ValueError(f"{label}: give rtol or atol; numbers that agree to the last bit are a machine's accident.")
     if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
         raise CheckFailed(f"{label}: a side is not finite.")
     scale = float(b.abs().max())
@@ -204,27 +198,16 @@ def _size(error: float, scale: float) -> str:
 
 def _sides(left: Tensor | float, right: Tensor | float) -> tuple[Tensor, Tensor]:
     if left is right and isinstance(left, Tensor):
-        raise ValueError(
-            "left and right are the same tensor: a check needs two independent "
-            "evaluations."
-        )
-    a, b = (
-        torch.as_tensor(side, dtype=torch.float64).detach().cpu()
-        for side in (left, right)
-    )
+        raise ValueError("left and right are the same tensor: a check needs two independent evaluations.")
+    a, b = (torch.as_tensor(side, dtype=torch.float64).detach().cpu() for side in (left, right))
     if a.shape != b.shape:
-        raise ValueError(
-            f"left has shape {tuple(a.shape)} and right {tuple(b.shape)}: compare like "
-            "with like."
-        )
+        raise ValueError(f"left has shape {tuple(a.shape)} and right {tuple(b.shape)}: compare like with like.")
     if a.numel() == 0:
         raise ValueError("nothing to compare: both sides are empty.")
     return a, b
 
 
-def central_difference(
-    f: Callable[[Tensor], Tensor], x: Tensor, direction: Tensor, h: float
-) -> Tensor:
+def central_difference(f: Callable[[Tensor], Tensor], x: Tensor, direction: Tensor, h: float) -> Tensor:
     """``(f(x + h·v) - f(x - h·v)) / 2h``: the derivative of ``f`` at ``x`` along ``v``,
     with an error of order ``h²``.
 

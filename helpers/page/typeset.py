@@ -206,7 +206,7 @@ class _Lexer(Lexer):
 
     def __init__(self, _: Any) -> None: ...
 
-    def lex(self, formula: _Formula) -> Iterator[Any]:
+    def lex(self, formula: _Formula) -> Iterator[Any]:  # type: ignore[override]
         signs = _signs(formula.tex)
         names = [sign for sign, _, _ in signs]
         at = depth = 0
@@ -264,9 +264,7 @@ def _parser() -> Any:
 class _Formula:
     """A display with its pieces: read once, evaluated as it stands or with a slip."""
 
-    def __init__(
-        self, label: str, tex: str, pieces: Mapping[str, Any], each: str
-    ) -> None:
+    def __init__(self, label: str, tex: str, pieces: Mapping[str, Any], each: str) -> None:
         self.label, self.tex, self.each = label, _plain(tex), each.split()
         self.pieces = {
             name: Piece(
@@ -321,10 +319,7 @@ class _Formula:
     def check(self, tree: Any, rtol: float, atol: float, because: str) -> None:
         """See that the relations of a display agree, for each value of free indices."""
         ranges = [range(self._length(tree, index, self.each)) for index in self.each]
-        cases = [
-            dict(zip(self.each, ((row, row + 1) for row in rows), strict=True))
-            for rows in product(*ranges)
-        ]
+        cases = [dict(zip(self.each, ((row, row + 1) for row in rows), strict=True)) for rows in product(*ranges)]
         for statement in tree.children:
             first, *rest = statement.children
             left = [self.value(first, bound) for bound in cases]
@@ -339,9 +334,7 @@ class _Formula:
                     bounded(self.label, a, b, rtol, atol, because)
                 left = right
 
-    def _alike(
-        self, left: list[Tensor], right: list[Tensor], statement: Any
-    ) -> tuple[Tensor, Tensor]:
+    def _alike(self, left: list[Tensor], right: list[Tensor], statement: Any) -> tuple[Tensor, Tensor]:
         """The sides in all cases; a side that is zero has the other's shape."""
         a, b = torch.stack(left), torch.stack(right)
         if a.shape != b.shape:
@@ -359,9 +352,7 @@ class _Formula:
             try:
                 return getattr(self, f"_{node.data}")(node, bound)
             except (AttributeError, RuntimeError, TypeError) as error:
-                raise NotEvaluated(
-                    f"{self.label}: `{self.text(node)}` has no value: {error}"
-                ) from error
+                raise NotEvaluated(f"{self.label}: `{self.text(node)}` has no value: {error}") from error
         if node.type == "NUMBER":
             return torch.tensor(float(node), dtype=torch.float64)
         if node.type == "NAME":
@@ -443,10 +434,7 @@ class _Formula:
         return (a @ b)[0] if ends else a @ b
 
     def _misfit(self, node: Any, a: Tensor, b: Tensor, last: Any) -> NoReturn:
-        self.fail(
-            f"the shapes in `{self.text(node)}` do not fit: {_shape(b)} of "
-            f"`{self.text(last)}` after {_shape(a)}"
-        )
+        self.fail(f"the shapes in `{self.text(node)}` do not fit: {_shape(b)} of `{self.text(last)}` after {_shape(a)}")
 
     def _fraction(self, node: Any, bound: Bound) -> Any:
         above, below = (self.value(child, bound) for child in node.children)
@@ -486,9 +474,7 @@ class _Formula:
         if by.value not in self.pieces:
             self.fail(f"to differentiate by `{by}`, give it a step: a piece `{by}`")
         h = self.pieces[by.value].value
-        ahead, behind = (
-            self.value(term, {**bound, by.value: (-1, step)}) for step in (h, -h)
-        )
+        ahead, behind = (self.value(term, {**bound, by.value: (-1, step)}) for step in (h, -h))
         return (ahead - behind) / (2 * h)
 
     def _call(self, node: Any, bound: Bound) -> Any:
@@ -506,7 +492,7 @@ class _Formula:
             values = range(base, stop + 1)
             base = min(base, 1)
         elif how.data == "among":
-            values = range(0, 0)
+            values = range(0)
         else:
             values = range(1, self._length(term, index, bound) + 1)
         rows = [value - base for value in values]
@@ -522,9 +508,7 @@ class _Formula:
 
 # For an index, the row and the number that it stands for.
 Bound = Mapping[str, tuple[int, Any]]
-ORDERS = dict.fromkeys([r"\le", r"\leq", "<"], 1) | dict.fromkeys(
-    [r"\ge", r"\geq", ">"], -1
-)
+ORDERS = dict.fromkeys([r"\le", r"\leq", "<"], 1) | dict.fromkeys([r"\ge", r"\geq", ">"], -1)
 
 
 def _number(value: Any) -> Any:

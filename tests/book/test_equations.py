@@ -173,7 +173,8 @@ def test_what_the_checks_store_is_read(ipython):
     first, second, third = book.checks(notebook)
     assert (first.kind, first.name, first.tolerance) == ("holds", "eq-a", "1e-08 relative + 1e-12 absolute")
     assert first.unlike == ({"formula": "2", "off": "100 %"},)
-    assert first.line == "✓ eq-a: both sides agree to 1e-08 relative + 1e-12 absolute, and not 2, off by 100 % (rounding (of one sum))"
+    agree = "both sides agree to 1e-08 relative + 1e-12 absolute, and not 2, off by 100 %"
+    assert first.line == f"✓ eq-a: {agree} (rounding (of one sum))"
     assert (second.kind, second.pieces, second.slips, second.missed) == ("typeset", ("a", "b"), 5, ())
     assert (third.kind, third.name, third.tolerance, third.because) == ("differs", "claim", "1e-03", "one is not two")
     assert book.checks(notebook, "differs") == [third]

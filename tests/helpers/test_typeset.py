@@ -89,7 +89,11 @@ def test_two_free_indices():
 
 
 def test_a_derivative_is_a_central_difference():
-    path = {r"\varepsilon": 1e-5, r"\theta_\varepsilon": lambda e: g + e * u + e**2 * v, "f": lambda theta: theta @ H @ theta}
+    path = {
+        r"\varepsilon": 1e-5,
+        r"\theta_\varepsilon": lambda e: g + e * u + e**2 * v,
+        "f": lambda theta: theta @ H @ theta,
+    }
     slope = r"\frac{d}{d\varepsilon} f(\theta_\varepsilon) = 2 g^{\mathsf T} H u"
     evaluate(slope, path | {"g": g, "H": H, "u": u}, rtol=1e-8)
     with pytest.raises(CheckFailed):

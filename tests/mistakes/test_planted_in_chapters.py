@@ -1,4 +1,5 @@
-"""Mistakes planted in the chapters' own code and slips in their displays: each is noticed, by what the list says; and without one, nothing is.
+"""Mistakes planted in the chapters' own code, and slips in their displays: each is noticed, by what the list says; and
+without one, nothing is.
 
 The chapter stands in the name of each test: a chapter runs once for all of its tests, so they belong to one worker.
 """
