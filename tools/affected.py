@@ -45,6 +45,7 @@ TABLE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("notebooks/*",           ("tests/book/test_notebooks.py",)),
     ("benchmarks/*",          ("tests/book/test_notebooks.py", "tests/book/test_project.py")),
     ("tests/mistakes.toml",   ("tests/mistakes", "tests/book/test_site.py")),
+    ("tests/typeset.toml",    ("tests/mistakes", "tests/book/test_equations.py", "tests/book/test_site.py")),
     ("tests/*/test_*.py",     (ITSELF,)),
     ("tests/mistakes/*",      ("tests/mistakes",)),
     ("tests/pages/*",         ("tests/pages",)),

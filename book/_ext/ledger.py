@@ -1,8 +1,8 @@
 """Sphinx extension: the ledger. What is checked, where and how tightly, taken from the executed notebooks.
 
 ``{ledger}`` makes a table of every chapter's numbered equations and one of the failures that the chapters show;
-``{mistakes}`` makes one of the mistakes that the tests plant, and of what catches each; ``{slips}`` one of the slips that
-they plant in displayed formulas.
+``{mistakes}`` makes one of the mistakes that the tests plant, and of what catches each; ``{slips}`` one of the slips
+that they plant in displayed formulas.
 """
 
 from __future__ import annotations

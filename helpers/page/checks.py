@@ -87,7 +87,8 @@ def holds(
                 f"{error:.2e}, and {bound:.2e} is allowed."
             )
         told.append({"formula": name, "off": _size(error, scale)})
-    signs = len(a[a != a.round()]) >= BY_CHANCE and bool((a >= 0).all() and (b >= 0).all())
+    positive = bool((a >= 0).all() and (b >= 0).all())
+    signs = positive and len(a[a != a.round()]) >= BY_CHANCE
     doubts = {
         "nothing is named that is not zero": scale == 0,
         f"a tolerance above {LOOSE:.0%}": bound > LOOSE * scale > 0,
@@ -99,7 +100,7 @@ def holds(
         f"✓ {label}: both sides agree to {agree}{apart and f', and not {apart}'} "
         f"({because})",
         kind="holds", name=label, tolerance=agree, because=because, entries=a.numel(),
-        unlike=told, doubts=[] if told else [doubt for doubt, is_so in doubts.items() if is_so],
+        unlike=told, doubts=[why for why, so in doubts.items() if so and not told],
     )  # fmt: skip
 
 
@@ -198,7 +199,7 @@ def _size(error: float, scale: float) -> str:
 def _sides(left: Tensor | float, right: Tensor | float) -> tuple[Tensor, Tensor]:
     if left is right and isinstance(left, Tensor):
         raise ValueError("left and right are the same tensor: a check needs two independent evaluations.")
-    a, b = (torch.as_tensor(side).detach().cpu().to(torch.float64) for side in (left, right))
+    a, b = (torch.as_tensor(side, dtype=torch.float64).detach().cpu() for side in (left, right))
     if a.shape != b.shape:
         raise ValueError(f"left has shape {tuple(a.shape)} and right {tuple(b.shape)}: compare like with like.")
     if a.numel() == 0:

@@ -121,7 +121,8 @@ def test_every_page_is_in_the_table_of_contents():
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
 def test_page_shows_what_the_notebook_printed(chapter):
     text = page(f"book/{chapter.stem}").text
-    for line in book.printed(book.read_notebook(book.notebook_of(chapter))).splitlines():
+    notebook = book.read_notebook(book.notebook_of(chapter))
+    for line in [*book.printed(notebook).splitlines(), *(check.line for check in book.checks(notebook))]:
         assert line in text
 
 
@@ -185,7 +186,7 @@ def missing_from(ledger: str) -> list[str]:
     """Labels of the book that a ledger's text does not name."""
     names = {label for chapter in CHAPTERS for label in book.labels(chapter)}
     for chapter in CHAPTERS:
-        names |= {check.name for check in book.differs_lines(book.read_notebook(book.notebook_of(chapter)))}
+        names |= {check.name for check in book.checks(book.read_notebook(book.notebook_of(chapter)), "differs")}
     return sorted(name for name in names if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", ledger))
 
 
