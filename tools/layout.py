@@ -5,7 +5,8 @@
 
 `yapf` breaks the lines. Before it, three things that it leaves as they are: a comma before a closing bracket goes, a
 comment at the end of a line goes above a statement that takes several lines, and brackets round a whole value go.
-After it, comments at the ends of neighbouring lines are put into one column. What a cell does never changes: its syntax tree is compared.
+After it, comments at the ends of neighbouring lines are put into one column. What a cell does never changes: its
+syntax tree is compared.
 """
 
 from __future__ import annotations
