@@ -4,11 +4,13 @@
   Without a known repository there is no launch link to nowhere, but one to the page that says how to run the book.
 - ``{install-line}`` shows the line that installs what a notebook needs, from that repository.
 - The download button gives the stored notebook, the one that the tests ran.
+- ``{stored-figure}`` shows a figure of a chapter, as its stored notebook has it, on another page.
 - No page loads anything from another host.
 """
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import os
 import re
@@ -16,10 +18,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from docutils import nodes
+from docutils.parsers.rst import directives
+from docutils.parsers.rst.directives.images import Figure
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.fileutil import copy_asset, copy_asset_file
@@ -108,6 +112,39 @@ class InstallLine(SphinxDirective):
         return [nodes.literal_block(line, line, language="ipython3" if line.startswith("%") else "bash")]
 
 
+class StoredFigure(Figure):
+    """``{stored-figure} chapter figure-name``: the figure that this chapter's notebook drew, with its alt text.
+
+    The content is the caption.
+    """
+
+    required_arguments = 2
+    final_argument_whitespace = False
+    option_spec: ClassVar = {"name": directives.unchanged}
+
+    def run(self) -> list[nodes.Node]:
+        chapter, figure = self.arguments
+        notebook = book.notebook_of(book.BOOK / f"{chapter}.md")
+        for cell in book.code_cells(book.read_notebook(notebook)):
+            shown = cell.metadata.get("mystnb", {})
+            if shown.get("figure", {}).get("name") == figure:
+                break
+        else:
+            raise self.error(f"{notebook.name} has no figure {figure}")
+        (png,) = [out.data["image/png"] for out in cell.outputs if "image/png" in out.get("data", {})]
+        file = ROOT / "_build" / "stored-figures" / f"{figure}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(base64.b64decode(png))
+        self.env.note_dependency(str(notebook))
+        self.arguments = [f"/{file.relative_to(ROOT).as_posix()}"]
+        self.options["alt"] = " ".join(shown["image"]["alt"].split())
+        return super().run()
+
+    @property
+    def env(self) -> Any:
+        return self.state.document.settings.env
+
+
 def _button(text: str, url: str, icon: str, tooltip: str, label: str) -> dict[str, Any]:
     return {"type": "link", "text": text, "url": url, "icon": icon, "tooltip": tooltip, "label": label}
 
@@ -194,6 +231,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # Part of the environment: another repository renders the pages again that show it.
     app.add_config_value("book_repository", repository(), "env")
     app.add_directive("install-line", InstallLine)
+    app.add_directive("stored-figure", StoredFigure)
     app.connect("config-inited", use_own_mathjax)
     # The theme makes its buttons at 501.
     app.connect("html-page-context", furnish, priority=900)
