@@ -101,6 +101,8 @@ def expressions(chapter: Path) -> dict[str, str]:
 def _pattern(value: ast.expr) -> str:
     """Of ``{f"r_{name}": …}`` or of such a comprehension: ``r_{name}``."""
     key = value.keys[0] if isinstance(value, ast.Dict) else getattr(value, "key", None)
+    if isinstance(key, ast.Constant):
+        return str(key.value)
     return ast.unparse(key)[2:-1] if isinstance(key, ast.JoinedStr) else "{}"
 
 
