@@ -32,7 +32,7 @@ PLUMBING = {
     "holds", "differs", "typeset", "note", "table", "print", "setup", "display", "show", "plot", "scatter", "subplots",
     "legend", "savefig",
 }  # fmt: skip
-TIME = re.compile(r"^(\*\*Time\*\* )(?P<minutes>\d+)( minutes)", re.MULTILINE)
+TIME = re.compile(r"^(\*\*Time\*\* )(?P<minutes>[\w -]+?)( minutes)", re.MULTILINE)
 NOT_READ = re.compile(r"\]\([^)]*\)|\{[\w:-]+\}")  # targets of links, names of roles
 ONE_WORD = re.compile(r"\$[^$]*\$|`[^`]*`")
 
