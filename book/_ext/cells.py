@@ -1,7 +1,8 @@
 """Sphinx extension: a page shows the idea, and folds what checks it and what sets it up.
 
-A cell tagged `check` folds to the lines that `holds` and `differs` printed, each with the number of its equation: one
-click opens the code. The equation, in turn, carries a ✓ that leads to its check. A cell tagged `setup` folds to a word.
+A cell tagged `check` folds to one line, with the numbers of the equations that it holds. One click opens what `holds`,
+`typeset` and `differs` said, and the code. The equation, in turn, carries a ✓ that leads to its check. A cell tagged
+`setup` folds to a word.
 """
 
 from __future__ import annotations
@@ -19,16 +20,20 @@ EQUATION = re.compile(
     r'(<div class="[^"]*\bmath\b[^"]*" id="equation-(?P<label>[\w-]+)">\s*<span class="eqno">\([^)<]*\))'
 )
 SUMMARY = {"tag_check": "Check", "tag_setup": "Set-up"}
+KINDS = {"✓": "book-check", "✗": "book-break"}
 
 
 class Folded(nodes.General, nodes.Element):
-    """A cell's code behind one line: its `summary` is HTML, its `checks` are the labels of what is held there."""
+    """A cell's code behind one line: `summary` and `lines` are HTML, `checks` the labels of what is held there."""
 
 
 def visit(translator: Any, node: Folded) -> None:
     identifiers = "".join(f'<span id="check-{label}"></span>' for label in node["checks"])
     classes = f"hide above-input book-folded {node['kind']}"
-    translator.body.append(f'<details class="{classes}">{identifiers}<summary>{node["summary"]}</summary>\n')
+    lines = (
+        f'<div class="book-lines">{"".join(f"<p>{line}</p>" for line in node["lines"])}</div>' if node["lines"] else ""
+    )
+    translator.body.append(f'<details class="{classes}">{identifiers}<summary>{node["summary"]}</summary>{lines}\n')
 
 
 def depart(translator: Any, node: Folded) -> None:
@@ -47,10 +52,12 @@ class FoldCells(SphinxPostTransform):
             if cell.get("nb_element") != "cell_code" or kind is None or cell.get("hide_mode"):
                 continue
             verdicts = self._take_verdicts(cell)
-            lines = [self._line(verdict) for verdict in verdicts] or [f"<span>{SUMMARY[kind]}</span>"]
             checks = [verdict["name"] for verdict in verdicts if verdict["mark"] == "✓"]
+            folded = Folded(
+                kind=kind, summary=self._summary(verdicts) or f"<span>{SUMMARY[kind]}</span>",
+                lines=[self._line(verdict) for verdict in verdicts], checks=list(dict.fromkeys(checks)),
+            )  # fmt: skip
             code = cell.children[0]
-            folded = Folded(kind=kind, summary="\n".join(lines), checks=list(dict.fromkeys(checks)))
             cell.replace(code, folded)
             folded += code
 
@@ -72,11 +79,22 @@ class FoldCells(SphinxPostTransform):
                 _prune(block)
         return taken
 
+    def _summary(self, verdicts: list[re.Match[str]]) -> str:
+        """``✓ (3.7) (3.8)  ✗ old minimum new weights``: each once."""
+        names = {mark: list(dict.fromkeys(self._name(v) for v in verdicts if v["mark"] == mark)) for mark in KINDS}
+        return "\n".join(
+            f'<span class="{KINDS[mark]}">{mark} {escape((" " if mark == "✓" else ", ").join(each))}</span>'
+            for mark, each in names.items()
+            if each
+        )
+
     def _line(self, verdict: re.Match[str]) -> str:
+        mark = verdict["mark"]
+        return f'<span class="{KINDS[mark]}">{mark} {escape(self._name(verdict) + verdict["said"])}</span>'
+
+    def _name(self, verdict: re.Match[str]) -> str:
         number = self._number(verdict["name"])
-        name = f"({number})" if number else verdict["name"].replace("-", " ")
-        kind = "book-check" if verdict["mark"] == "✓" else "book-break"
-        return f'<span class="{kind}">{verdict["mark"]} {escape(name)}{escape(verdict["said"])}</span>'
+        return f"({number})" if number else verdict["name"].replace("-", " ")
 
     def _number(self, label: str) -> str:
         """The number of the equation on its page, as the reference role writes it; "" for what is no equation."""
