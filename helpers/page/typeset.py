@@ -280,15 +280,15 @@ class _Formula:
         try:
             self.tree = _parser().parse(self)
         except UnexpectedInput as error:
-            place = getattr(error, "pos_in_stream", None)
-            rest = self.tex[max(0, (place or 0) - 12) :][:40]
+            place = max(0, (error.pos_in_stream or len(self.tex)) - 12)
+            rest = self.tex[place : place + 40]
             self.fail(f"the grammar does not reach past `… {rest} …`; name it as a piece")
-        used = {leaf.value for leaf in _leaves(self.tree)}  # by its step, a derivative
+        used = {leaf.value for leaf in _leaves(self.tree)}
         for name in self.pieces:
             if name not in used:
                 self.fail(f"the piece `{name}` has no place in the display")
         sides = [side for one in self.tree.children for side in one.children[::2]]
-        if not any(hasattr(_stripped(side), "children") for side in sides):
+        if not any(isinstance(_stripped(side), Tree) for side in sides):
             self.fail("there is nothing to evaluate: every side is one piece")
 
     def fail(self, why: str) -> NoReturn:
@@ -312,7 +312,7 @@ class _Formula:
 
     def text(self, node: Any) -> str:
         """The TeX that a part of the tree was made of."""
-        if hasattr(node, "children"):
+        if isinstance(node, Tree):
             return self.tex[node.meta.start_pos : node.meta.end_pos]
         return str(node)
 
@@ -329,7 +329,7 @@ class _Formula:
                 if relation in ORDERS:
                     slack = atol + rtol * float(b.abs().max())
                     if not float((ORDERS[relation] * (a - b)).max()) <= slack:
-                        raise CheckFailed(f"{self.label} does not hold.")
+                        raise CheckFailed(f"{self.label}: `{self.text(statement)}` does not hold.")
                 else:
                     bounded(self.label, a, b, rtol, atol, because)
                 left = right
@@ -348,7 +348,7 @@ class _Formula:
 
     def value(self, node: Any, bound: Bound) -> Any:
         """The value of a part of the tree, with these rows of the families."""
-        if hasattr(node, "children"):
+        if isinstance(node, Tree):
             try:
                 return getattr(self, f"_{node.data}")(node, bound)
             except (AttributeError, RuntimeError, TypeError) as error:
@@ -376,7 +376,7 @@ class _Formula:
     def _row(self, node: Any, bound: Bound) -> int:
         """An index as the number of a row: itself, or a piece that is one."""
         node = _stripped(node)
-        if not hasattr(node, "children") and node.value in bound:
+        if isinstance(node, Token) and node.value in bound:
             return bound[node.value][0]
         return int(self.value(node, bound))
 
@@ -530,7 +530,7 @@ def _stripped(node: Any) -> Any:
 
 
 def _leaves(node: Any) -> Iterator[Any]:
-    if hasattr(node, "children"):
+    if isinstance(node, Tree):
         for child in node.children:
             yield from _leaves(child)
     else:
@@ -543,7 +543,7 @@ def _leaves(node: Any) -> Iterator[Any]:
 def _slips(formula: _Formula, node: Any) -> Iterator[tuple[str, Any]]:
     """What can go wrong when this is typed: each slip in words, and the tree with it."""
     text = formula.text
-    if not hasattr(node, "children"):
+    if not isinstance(node, Tree):
         if node.type == "NUMBER" and float(node):
             more = f"{float(node) + 1:g}"
             yield f"{more} for {node}", Token("NUMBER", more)
@@ -582,4 +582,6 @@ def _slips(formula: _Formula, node: Any) -> Iterator[tuple[str, Any]]:
         for slip, other in _slips(formula, part):
             if zero and slip == f"-{text(part)}":
                 continue  # minus zero is zero
+            if node.data == "first":
+                slip += f" in {text(node).strip('{}')}"
             yield slip, made([*parts[:k], other, *parts[k + 1 :]])
