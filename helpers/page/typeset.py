@@ -175,12 +175,8 @@ def typeset(
 # ---------------------------------------------------------------------------- reading
 
 
-def normal(tex: str) -> str:
-    """A display without what makes no difference to what it says."""
-    return " ".join(sign for sign, _, _ in _signs(_plain(tex)))
-
-
 def _plain(tex: str) -> str:
+    """A display in which every argument has its braces."""
     # What stands below a brace is a remark; and without braces \frac takes one digit.
     inner = r"((?:[^{}]|\{[^{}]*\})*)"
     tex = re.sub(rf"\\underbrace\{{{inner}\}}_\{{\\text\{{[^{{}}]*\}}\}}", r"{\1}", tex)
@@ -269,7 +265,7 @@ class _Formula:
         self.pieces = {
             name: Piece(
                 name,
-                tuple(normal(name).split(" ")),
+                tuple(sign for sign, _, _ in _signs(_plain(name))),
                 _number(value),
                 isinstance(value, int) and value > 1,
             )

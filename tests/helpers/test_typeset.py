@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from helpers import CheckFailed, NotEvaluated, typeset
-from helpers.page.typeset import GRAMMAR, TERMINALS, normal
+from helpers.page.typeset import GRAMMAR, TERMINALS
 
 generator = torch.Generator().manual_seed(0)
 A, B = torch.randn(2, 4, 4, generator=generator, dtype=torch.float64)
@@ -172,9 +172,11 @@ def test_a_formula_in_which_nothing_would_be_noticed_is_refused():
 
 
 def test_what_makes_no_difference():
-    assert normal(r"\bigl( \tfrac12 \, x^{2} \bigr)") == normal(r"(\tfrac{1}{2}x^2)")
-    assert normal(r"x_{i}") != normal(r"x_{ij}")
-    assert normal(r"\mathsf{T}") == normal(r"\mathsf T")
+    """Spaces, sizes of brackets and needless braces, in the display or in a name; and a name may have words."""
+    pieces = {r"\bar{x}_{\text{of all}}": 3.0, r"v^\mathsf{T}  u": u @ v, "n": 2, "y": 4.5 + u @ v}
+    evaluate(r"y = \bigl( \tfrac{1}{n} \, \bar x_{\text{of all}}^{2} \bigr) + v^{\mathsf T}\,u", pieces)
+    with pytest.raises(NotEvaluated, match="does not reach past"):
+        evaluate(r"y = \frac1n \bar x_{\text{all}}^{2} + v^{\mathsf T} u", pieces)
 
 
 def test_every_sign_of_the_grammar_has_a_terminal():
