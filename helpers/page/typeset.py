@@ -309,7 +309,8 @@ class _Formula:
     def text(self, node: Any) -> str:
         """The TeX that a part of the tree was made of."""
         if isinstance(node, Tree):
-            return self.tex[node.meta.start_pos : node.meta.end_pos]
+            tex = self.tex[node.meta.start_pos : node.meta.end_pos]
+            return tex + "}" * (tex.count("{") - tex.count("}"))  # braces left out as needless
         return str(node)
 
     def check(self, tree: Any, rtol: float, atol: float, because: str) -> None:
@@ -561,7 +562,7 @@ def _slips(formula: _Formula, node: Any) -> Iterator[tuple[str, Any]]:
                 yield f"{other}{text(parts[k + 1])}", made([*parts[:k], other, *parts[k + 1 :]])
                 if len(parts) > 2:
                     yield f"no {text(parts[k + 1])}", made(parts[:k] + parts[k + 2 :])
-            elif k == 0:
+            elif k == 0 and text(part) != "0":
                 minus = Token("SIGN", "-")
                 yield f"-{text(part)}", made([minus, *parts])
                 if len(parts) > 1:
