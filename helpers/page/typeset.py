@@ -327,7 +327,8 @@ class _Formula:
                     slack = atol + rtol * float(b.abs().max())
                     if not float((ORDERS[relation] * (a - b)).max()) <= slack:
                         raise CheckFailed(f"{self.label}: `{self.text(statement)}` does not hold.")
-                else:
+                else:  # against zero, from whichever side
+                    a, b = (a, b) if a.any() else (b, a)
                     bounded(self.label, a, b, rtol, atol, because)
                 left = right
 
@@ -336,7 +337,7 @@ class _Formula:
         a, b = torch.stack(left), torch.stack(right)
         if a.shape != b.shape:
             if left[0].ndim == 0 and not a.any():
-                return b, torch.zeros_like(b)
+                return torch.zeros_like(b), b
             if right[0].ndim == 0 and not b.any():
                 return a, torch.zeros_like(a)
             shapes = f"{_shape(left[0])} and {_shape(right[0])}"
