@@ -322,12 +322,14 @@ class _Formula:
             left = [self.value(first, bound) for bound in cases]
             for relation, side in zip(rest[::2], rest[1::2], strict=True):
                 right = [self.value(side, bound) for bound in cases]
-                a, b = self._alike(left, right, statement)
                 if relation in ORDERS:
+                    pairs = [torch.broadcast_tensors(*pair) for pair in zip(left, right, strict=True)]
+                    a, b = (torch.stack(list(side)) for side in zip(*pairs, strict=True))
                     slack = atol + rtol * float(b.abs().max())
                     if not float((ORDERS[relation] * (a - b)).max()) <= slack:
                         raise CheckFailed(f"{self.label}: `{self.text(statement)}` does not hold.")
                 else:  # against zero, from whichever side
+                    a, b = self._alike(left, right, statement)
                     a, b = (a, b) if a.any() else (b, a)
                     bounded(self.label, a, b, rtol, atol, because)
                 left = right

@@ -52,7 +52,7 @@ TRUE = {
     "a function": (r"y = f(a, b + 1)", {"y": 8.0, "f": lambda a, b: a * b, "a": 2.0, "b": 3.0}),
     "the third derivative": (r"y = T[u, u]", {"y": u * u, "T": lambda a, b: a * b, "u": u}),
     "an inequality": (r"a + b \le c", {"a": 1.0, "b": 2.0, "c": 4.0}),
-    "between zero and one": (r"x = u\cdot u , \qquad 0 \le f \le 1", {"x": u @ u, "u": u, "f": torch.linspace(0, 1, 5)}),
+    "between numbers": (r"x = u\cdot u , \quad 0 \le f \le 1", {"x": u @ u, "u": u, "f": torch.linspace(0, 1, 5)}),
     "longest name first": (r"x = g_i + g", {"x": 3.0, "g_i": 1.0, "g": 2.0}),
     "aligned": (
         r"\begin{aligned} x &= a + b , \\ y &= a - b . \end{aligned}",
@@ -133,6 +133,12 @@ def test_a_remainder_is_left_to_the_tolerance(capsys):
 def test_what_is_in_the_way_is_named(tex, pieces, says):
     with pytest.raises(NotEvaluated, match=says):
         evaluate(tex, pieces)
+
+
+def test_an_inequality_that_fails_somewhere_is_noticed():
+    for f in ([-0.1, 0.5], [0.5, 1.1]):
+        with pytest.raises(CheckFailed, match="does not hold"):
+            evaluate(r"x = a a, \quad 0 \le f \le 1", {"x": 4.0, "a": 2.0, "f": torch.tensor(f)})
 
 
 def test_a_loose_tolerance_is_refused():
