@@ -37,6 +37,7 @@ def holds(
     because: str,
     unlike: Mapping[str, Tensor | float] | None = None,
     same: str = "",
+    positive: str = "",
 ) -> None:
     """Check that both sides of the equation ``label`` agree, and that what a reader
     could mix up with them does not. Say so in one line, the same on every machine.
@@ -56,6 +57,8 @@ def holds(
             called, and its value. None of them may pass.
         same: why the sides can agree to the last bit although they are two evaluations
             (counts, a permutation). Not needed for integers and for single numbers.
+        positive: why no entry of the sides is negative (eigenvalues, norms), where a
+            wrong formula has negative ones, or none is named.
 
     A check that by itself says little (against zero, of positive numbers, with a loose
     tolerance) needs ``unlike``, or a `typeset` of the same label: the tests see to it.
@@ -65,7 +68,7 @@ def holds(
             formula passes.
         ValueError: for different shapes, a tolerance of zero or one so loose that
             minus, twice or half the left side would pass, two sides that are one
-            computation, or a wrong formula that is the right one again.
+            computation or lost their signs, or a wrong formula that is the right one.
     """
     a, b = _sides(left, right)
     bound = bounded(label, a, b, rtol, atol, because)
@@ -75,6 +78,7 @@ def holds(
             "if these are two, say in `same` why they can agree so well."
         )
     scale = float(b.abs().max())
+    one_sign = len(a[a != a.round()]) >= BY_CHANCE and bool((a >= 0).all() and (b >= 0).all()) and not positive
     told = []
     for name, value in (unlike or {}).items():
         wrong, _ = _sides(value, right)
@@ -83,16 +87,19 @@ def holds(
             raise ValueError(f"{label}: {name} is the right formula again.")
         if not error > bound:
             raise CheckFailed(
-                f"{label} cannot tell {name} from the right formula: it is off by "
-                f"{error:.2e}, and {bound:.2e} is allowed."
+                f"{label} cannot tell {name} from the right formula: it is off by {error:.2e}, "
+                f"and {bound:.2e} is allowed."
+            )
+        if one_sign and (wrong < -bound).any():
+            raise ValueError(
+                f"{label}: {name} has negative entries and the sides have none. Were signs dropped? "
+                "If the sides must be positive, say in `positive` why."
             )
         told.append({"formula": name, "off": _size(error, scale)})
-    positive = bool((a >= 0).all() and (b >= 0).all())
-    signs = positive and len(a[a != a.round()]) >= BY_CHANCE
     doubts = {
         "nothing is named that is not zero": scale == 0,
         f"a tolerance above {LOOSE:.0%}": bound > LOOSE * scale > 0,
-        "no entry is negative: a lost sign would not show": signs,
+        "no entry is negative: a lost sign would not show": one_sign,
     }
     apart = ", nor ".join(f"{one['formula']}, off by {one['off']}" for one in told)
     agree = tolerance(rtol, atol)

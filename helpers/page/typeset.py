@@ -175,12 +175,8 @@ def typeset(
 # ---------------------------------------------------------------------------- reading
 
 
-def normal(tex: str) -> str:
-    """A display without what makes no difference to what it says."""
-    return " ".join(sign for sign, _, _ in _signs(_plain(tex)))
-
-
 def _plain(tex: str) -> str:
+    """A display in which every argument has its braces."""
     # What stands below a brace is a remark; and without braces \frac takes one digit.
     inner = r"((?:[^{}]|\{[^{}]*\})*)"
     tex = re.sub(rf"\\underbrace\{{{inner}\}}_\{{\\text\{{[^{{}}]*\}}\}}", r"{\1}", tex)
@@ -269,7 +265,7 @@ class _Formula:
         self.pieces = {
             name: Piece(
                 name,
-                tuple(normal(name).split(" ")),
+                tuple(sign for sign, _, _ in _signs(_plain(name))),
                 _number(value),
                 isinstance(value, int) and value > 1,
             )
@@ -280,15 +276,15 @@ class _Formula:
         try:
             self.tree = _parser().parse(self)
         except UnexpectedInput as error:
-            place = getattr(error, "pos_in_stream", None)
-            rest = self.tex[max(0, (place or 0) - 12) :][:40]
+            place = max(0, (error.pos_in_stream or len(self.tex)) - 12)
+            rest = self.tex[place : place + 40]
             self.fail(f"the grammar does not reach past `… {rest} …`; name it as a piece")
-        used = {leaf.value for leaf in _leaves(self.tree)}  # by its step, a derivative
+        used = {leaf.value for leaf in _leaves(self.tree)}
         for name in self.pieces:
             if name not in used:
                 self.fail(f"the piece `{name}` has no place in the display")
         sides = [side for one in self.tree.children for side in one.children[::2]]
-        if not any(hasattr(_stripped(side), "children") for side in sides):
+        if not any(isinstance(_stripped(side), Tree) for side in sides):
             self.fail("there is nothing to evaluate: every side is one piece")
 
     def fail(self, why: str) -> NoReturn:
@@ -312,8 +308,9 @@ class _Formula:
 
     def text(self, node: Any) -> str:
         """The TeX that a part of the tree was made of."""
-        if hasattr(node, "children"):
-            return self.tex[node.meta.start_pos : node.meta.end_pos]
+        if isinstance(node, Tree):
+            tex = self.tex[node.meta.start_pos : node.meta.end_pos]
+            return tex + "}" * (tex.count("{") - tex.count("}"))  # braces left out as needless
         return str(node)
 
     def check(self, tree: Any, rtol: float, atol: float, because: str) -> None:
@@ -325,12 +322,15 @@ class _Formula:
             left = [self.value(first, bound) for bound in cases]
             for relation, side in zip(rest[::2], rest[1::2], strict=True):
                 right = [self.value(side, bound) for bound in cases]
-                a, b = self._alike(left, right, statement)
                 if relation in ORDERS:
+                    pairs = [torch.broadcast_tensors(*pair) for pair in zip(left, right, strict=True)]
+                    a, b = (torch.stack(list(side)) for side in zip(*pairs, strict=True))
                     slack = atol + rtol * float(b.abs().max())
                     if not float((ORDERS[relation] * (a - b)).max()) <= slack:
-                        raise CheckFailed(f"{self.label} does not hold.")
-                else:
+                        raise CheckFailed(f"{self.label}: `{self.text(statement)}` does not hold.")
+                else:  # against zero, from whichever side
+                    a, b = self._alike(left, right, statement)
+                    a, b = (a, b) if a.any() else (b, a)
                     bounded(self.label, a, b, rtol, atol, because)
                 left = right
 
@@ -339,7 +339,7 @@ class _Formula:
         a, b = torch.stack(left), torch.stack(right)
         if a.shape != b.shape:
             if left[0].ndim == 0 and not a.any():
-                return b, torch.zeros_like(b)
+                return torch.zeros_like(b), b
             if right[0].ndim == 0 and not b.any():
                 return a, torch.zeros_like(a)
             shapes = f"{_shape(left[0])} and {_shape(right[0])}"
@@ -348,7 +348,7 @@ class _Formula:
 
     def value(self, node: Any, bound: Bound) -> Any:
         """The value of a part of the tree, with these rows of the families."""
-        if hasattr(node, "children"):
+        if isinstance(node, Tree):
             try:
                 return getattr(self, f"_{node.data}")(node, bound)
             except (AttributeError, RuntimeError, TypeError) as error:
@@ -376,7 +376,7 @@ class _Formula:
     def _row(self, node: Any, bound: Bound) -> int:
         """An index as the number of a row: itself, or a piece that is one."""
         node = _stripped(node)
-        if not hasattr(node, "children") and node.value in bound:
+        if isinstance(node, Token) and node.value in bound:
             return bound[node.value][0]
         return int(self.value(node, bound))
 
@@ -530,7 +530,7 @@ def _stripped(node: Any) -> Any:
 
 
 def _leaves(node: Any) -> Iterator[Any]:
-    if hasattr(node, "children"):
+    if isinstance(node, Tree):
         for child in node.children:
             yield from _leaves(child)
     else:
@@ -543,7 +543,7 @@ def _leaves(node: Any) -> Iterator[Any]:
 def _slips(formula: _Formula, node: Any) -> Iterator[tuple[str, Any]]:
     """What can go wrong when this is typed: each slip in words, and the tree with it."""
     text = formula.text
-    if not hasattr(node, "children"):
+    if not isinstance(node, Tree):
         if node.type == "NUMBER" and float(node):
             more = f"{float(node) + 1:g}"
             yield f"{more} for {node}", Token("NUMBER", more)
@@ -565,7 +565,7 @@ def _slips(formula: _Formula, node: Any) -> Iterator[tuple[str, Any]]:
                 yield f"{other}{text(parts[k + 1])}", made([*parts[:k], other, *parts[k + 1 :]])
                 if len(parts) > 2:
                     yield f"no {text(parts[k + 1])}", made(parts[:k] + parts[k + 2 :])
-            elif k == 0:
+            elif k == 0 and text(part) != "0":
                 minus = Token("SIGN", "-")
                 yield f"-{text(part)}", made([minus, *parts])
                 if len(parts) > 1:
@@ -582,4 +582,6 @@ def _slips(formula: _Formula, node: Any) -> Iterator[tuple[str, Any]]:
         for slip, other in _slips(formula, part):
             if zero and slip == f"-{text(part)}":
                 continue  # minus zero is zero
+            if node.data == "first":
+                slip += f" in {text(node).strip('{}')}"
             yield slip, made([*parts[:k], other, *parts[k + 1 :]])

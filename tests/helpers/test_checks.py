@@ -109,11 +109,12 @@ def test_against_zero_the_distance_is_absolute(capsys):
         ({"left": RIGHT, "right": RIGHT}, "the same tensor"),
         ({"left": RIGHT, "right": RIGHT.clone()}, "agree to the last bit"),
         ({"left": N * RIGHT, "right": N * RIGHT * (1 + 1e-9)}, "−ℐ is the right formula again"),
+        ({"left": RIGHT.abs(), "right": RIGHT.abs() * (1 + 1e-9)}, "Were signs dropped"),
         ({"left": RIGHT[:0], "right": RIGHT[:0]}, "nothing to compare"),
     ],
 )
 def test_a_weakened_check_goes_red(weakened, noticed):
-    """A loose tolerance, the same code on both sides, 1/n dropped on both sides. Absolute values: the next test."""
+    """A loose tolerance, the same code on both sides, 1/n dropped on both sides, absolute values, nothing."""
     with pytest.raises((CheckFailed, ValueError), match=noticed):
         check(**weakened)
     check()
@@ -137,7 +138,9 @@ def test_what_says_little_by_itself_is_in_doubt(monkeypatch):
     assert "negative" in found(RIGHT.abs(), close.abs(), rtol=1e-6)[0]
     assert "above 5%" in found(RIGHT, close, rtol=0.2)[0]
     assert "zero" in found(torch.full((3,), 1e-12), torch.zeros(3), atol=1e-9)[0]
-    assert found(RIGHT.abs(), close.abs(), rtol=0.2, unlike={"minus": -RIGHT.abs()}) == []
+    assert found(RIGHT.abs(), close.abs(), rtol=0.2, unlike={"a quarter": RIGHT.abs() / 4}) == []
+    assert found(RIGHT.abs(), close.abs(), rtol=1e-6, positive="eigenvalues") == []
+    assert found(RIGHT.abs(), close.abs(), rtol=1e-6, positive="eigenvalues", unlike={"minus": -RIGHT.abs()}) == []
     assert found(torch.arange(1.0, 20), torch.arange(1.0, 20) * 1, rtol=1e-9) == []  # counts
 
 
