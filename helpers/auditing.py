@@ -145,12 +145,12 @@ def audit(
         raise ValueError(f"retrain = {retrain}: choose from 3 points, to see a line, to all n = {risk.n}.")
     theta = risk.check_theta(theta).detach()
     w, gtol = risk.check_weights(weights, theta), BROUGHT[theta.dtype] if gtol is None else gtol
-    norm, scale = float(risk.gradient(theta, w).norm()), risk.scale(theta, w)
     H = HessianOperator(risk, theta, w)
+    norm, scale = H.gradient_norm, risk.scale(theta, w)
     eigenvalues = torch.linalg.eigvalsh(H.matrix)
     smallest = float(eigenvalues[0])
     condition = float(eigenvalues.abs().max() / eigenvalues.abs().min())
-    minimum = bool(is_minimum(theta, 0.0, eigenvalues, risk.model.p))
+    minimum = bool(is_minimum(theta, 0.0, eigenvalues))
     findings = [_stationarity(norm, gtol, scale), _definiteness(eigenvalues, condition, minimum)]
     if any(finding.verdict == "do not trust" for finding in findings):
         return Audit(tuple(findings), norm, smallest, condition)

@@ -30,7 +30,7 @@ from .curvature import HessianOperator
 from .data import Data
 from .files import write_whole
 from .influences import Convention, influence
-from .optimum import Minima, cause
+from .optimum import Minima
 from .retraining import leave_group_out, leave_out_weights
 from .risk import Risk
 from .solvers import Solution, conjugate_gradients
@@ -94,11 +94,7 @@ def leave_group_out_on(
     found = _run(client, _leave_out, shared, pieces, ("group", chunk), store, forms)
     thetas, norms, smallest, tolerances, certified = (torch.cat(parts) for parts in zip(*found, strict=True))
     minima = Minima(thetas, norms, smallest, certified, float(tolerances.max()))
-    return (
-        minima.or_raise("group", lambda k: cause(risk, thetas[k], W[k], float(norms[k]), minima.tolerance))
-        if throw
-        else minima
-    )
+    return minima.or_raise(risk, W, "group") if throw else minima
 
 
 def influence_on(

@@ -69,9 +69,9 @@ def influence(
         NotSolved: with the residual, if a solver did not converge, or says itself that its answer is no better than 0.
         MemoryError: if the solver needs more memory than there is.
     """
-    theta = risk.check_theta(theta).detach()
-    check_stationary(risk, theta, weights, gtol=gtol)
+    theta = theta.detach()
     H = HessianOperator(risk, theta, weights)  # p × p, L2 included; nothing is computed yet
+    check_stationary(H, gtol)
     if solve not in (direct, refined, pseudo_inverse) and gtol != float("inf"):
         check_curvature(H)
     G_test = risk.gradients(theta, test)  # n_test × p

@@ -138,8 +138,8 @@ def leave_group_out(
     W = leave_out_weights(risk.n, groups, convention, weights=w, dtype=theta.dtype, device=theta.device)
     if start is not None:
         return minimise_many(risk, W, start, gtol=gtol, throw=throw)
-    check_stationary(risk, theta, weights)
     near = hessian or HessianOperator(risk, theta, weights)
+    check_stationary(near)
     return minimise_many(risk, W, theta, preconditioner=near, gtol=gtol, throw=throw)
 
 

@@ -183,8 +183,8 @@ class Risk:
 
     def penalty(self, theta: Tensor) -> Tensor:
         """What does not depend on the data, ``λ‖θ‖²``, for ``theta`` (p,)."""
-        strength = cast(float | Tensor, self.l2)
-        value = strength.to(theta) @ theta.square() if isinstance(strength, Tensor) else strength * theta @ theta
+        strength = self.l2.to(theta) if isinstance(self.l2, Tensor) else cast(float, self.l2)
+        value = strength * theta @ theta
         if self.gauge is not None:
             N, origin = self.gauge
             value = value + 0.5 * ((theta - origin.to(theta)) @ N.to(theta)).square().sum()
@@ -237,8 +237,7 @@ class Risk:
             total = torch.zeros_like(V)
             for part in parts:
                 pulled = kept or pull(part)
-                some = pulled(V[0])[0][None] if len(V) == 1 else vmap(pulled, chunk_size=chunk)(V)[0]
-                total = some if len(parts) == 1 else total.add_(some)
+                total += pulled(V[0])[0] if len(V) == 1 else vmap(pulled, chunk_size=chunk)(V)[0]
             return total
 
         return product
@@ -346,10 +345,10 @@ class Risk:
         return _digest(theta, self.check_weights(weights, theta)) in self._minima
 
     @torch.inference_mode(False)
-    def check_weights(self, weights: Tensor | None, theta: Tensor | None = None) -> Tensor:
+    def check_weights(self, weights: Tensor | None, theta: Tensor) -> Tensor:
         """``weights`` (n,) if they can be used, ``1/n`` each for None; raises ValueError otherwise."""
         if weights is None:
-            return self.uniform if theta is None else self.uniform.to(theta.dtype)
+            return self.uniform.to(theta.dtype)
         if weights.shape != (self.n,):
             raise ValueError(
                 f"weights have shape {tuple(weights.shape)}, but there are n = {self.n} training examples: "
@@ -485,6 +484,3 @@ def _digest(*tensors: Tensor) -> bytes:
 def _without_last_one(f: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Targets (n, 1) as (n,), as the outputs come from `FlatModel`: else (n,) and (n, 1) would broadcast to (n, n)."""
     return f, y.squeeze(-1) if f.ndim == 1 and y.ndim == 2 and y.shape[-1] == 1 else y
-
-
-
