@@ -89,8 +89,8 @@ def pseudo_inverse(H: HessianOperator, B: Tensor) -> Solution:
 def refined(H: HessianOperator, B: Tensor, *, rtol: float = 1e-12) -> Solution:
     """``H⁻¹B`` to the digits of float64, with ``H`` formed and factored in float32: less memory, and less time.
 
-    The factor knows seven digits. As the preconditioner of conjugate gradients, with products in float64, each iteration
-    adds about as many as it has right: two or three are enough where ``H`` is well conditioned.
+    The factor knows seven digits. As the preconditioner of conjugate gradients with products in float64, it adds about
+    as many at each iteration: two or three are enough where ``H`` is well conditioned.
 
     Raises:
         NotPositiveDefinite: if ``H`` is not positive definite, or not by enough for float32 to see.
