@@ -179,7 +179,7 @@ class Risk:
 
     def value(self, theta: Tensor, weights: Tensor) -> Tensor:
         """``R(θ, w)`` with nothing checked: for use under `torch.func` transforms, where values cannot be inspected."""
-        return self._data_part(theta, weights, slice(None)) + self.penalty(theta)
+        return self._share(theta, weights, slice(None))
 
     def penalty(self, theta: Tensor) -> Tensor:
         """What does not depend on the data, ``λ‖θ‖²``, for ``theta`` (p,)."""
@@ -222,10 +222,7 @@ class Risk:
 
         @torch.inference_mode(False)
         def pull(part: slice) -> Callable[..., tuple[Tensor]]:
-            def gradient(t: Tensor) -> Tensor:
-                return grad(self._total, has_aux=True)(t, weights, part)[0]
-
-            return vjp(gradient, theta)[1]
+            return vjp(lambda t: grad(self._total, has_aux=True)(t, weights, part)[0], theta)[1]
 
         parts = self._parts()
         kept = pull(parts[0]) if len(parts) == 1 else None
@@ -250,14 +247,7 @@ class Risk:
             V = theta.new_zeros(len(rows), *models, p)
             V[torch.arange(len(rows), device=H.device), ..., rows] = 1
             H[..., rows, :] = products(V).movedim(0, -2)
-        # Differentiating in one order and in the other rounds differently; the mean is taken in place, block by block.
-        for i in range(0, p, 512):
-            for j in range(0, i + 1, 512):
-                here, there = H[..., i : i + 512, j : j + 512], H[..., j : j + 512, i : i + 512]
-                block = (here + there.mT) / 2
-                here.copy_(block)
-                there.copy_(block.mT)
-        return H
+        return (H + H.mT).div_(2)  # differentiating in one order and in the other rounds differently
 
     def _rows(self, theta: Tensor) -> int:
         """How many rows of ``H`` are computed together: of several models at once, fewer."""
@@ -393,23 +383,20 @@ class Risk:
             )
         return losses
 
-    def _data_part(self, theta: Tensor, weights: Tensor, part: slice) -> Tensor:
-        """``Σ w_i ℓ(z_i, θ)`` over a part of the examples."""
-        return weights[part] @ self._losses(theta, self.data.X[part], self.data.y[part])
+    def _share(self, theta: Tensor, weights: Tensor, part: slice) -> Tensor:
+        """What a part of the examples adds to ``R``; the first part brings the penalty."""
+        value = weights[part] @ self._losses(theta, self.data.X[part], self.data.y[part])
+        return value if part.start else value + self.penalty(theta)
 
     def _total(self, theta: Tensor, weights: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-        """The part's share of ``R``, summed over the models, and of each model.
-
-        Each value depends on its own model only, so the gradient of their sum is all the gradients.
-        """
+        """The part's share of ``R``, summed over the models (the gradient of that is all gradients), and of each."""
+        share = partial(self._share, part=part)
         if theta.ndim == 1:
-            values = self._data_part(theta, weights, part)
+            values = share(theta, weights)
         elif self._known.get("vmap over models", True):
-            values = vmap(partial(self._data_part, part=part))(theta, weights)
+            values = vmap(share)(theta, weights)
         else:
-            values = torch.stack([self._data_part(t, w, part) for t, w in zip(theta, weights, strict=True)])
-        if not part.start:  # the penalty belongs to the first part
-            values = values + (self.penalty(theta) if theta.ndim == 1 else vmap(self.penalty)(theta))
+            values = torch.stack([share(t, w) for t, w in zip(theta, weights, strict=True)])
         return values.sum(), values
 
     @torch.inference_mode(False)
@@ -471,10 +458,8 @@ class Risk:
                 "of the chain falls back to fewer digits (the book uses float64 throughout: data.to(torch.float64), "
                 "theta.double())."
             )
-        if tensor.device != self.data.X.device:
-            raise ValueError(
-                f"{name} is on {tensor.device} and the data on {self.data.X.device}: move both to one device."
-            )
+        if tensor.device != (there := self.data.X.device):
+            raise ValueError(f"{name} is on {tensor.device} and the data on {there}: move both to one device.")
 
 
 def _digest(*tensors: Tensor) -> bytes:
