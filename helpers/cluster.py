@@ -152,10 +152,6 @@ def _attempt(function: _Task, packed: bytes, piece: Any) -> Any:
             torch.set_num_threads(threads)
 
 
-def _itself(packed: bytes) -> bytes:
-    return packed
-
-
 def _run(
     client: Client,
     function: _Task,
@@ -165,10 +161,8 @@ def _run(
     store: Path | str | None,
     forms: Sequence[_Form],
 ) -> list[Any]:
-    """``function(shared, piece)`` for every piece, in their order: from the store, or by a task.
-
-    ``forms`` says of each result what tensors it consists of.
-    """
+    """``function(shared, piece)`` for every piece, in their order: from the store, or by a task. A result has its
+    ``form``."""
     from distributed import as_completed
 
     item, chunk = counted
@@ -210,7 +204,7 @@ def _submit(client: Client, function: _Task, shared: Any, left: Mapping[int, Any
         # more. Scattered data have no such recipe. But the scheduler starts tasks where what they need lies already;
         # it spreads them only if there are more than two for each thread. So a few tasks carry it with them.
         if len(left) > 2 * sum(client.nthreads().values()):
-            common = client.submit(_itself, common, pure=False)
+            common = client.submit(bytes, common, pure=False)  # bytes of bytes are themselves
         return {client.submit(_attempt, function, common, piece, pure=False): k for k, piece in left.items()}
 
 
@@ -277,10 +271,7 @@ def _code(value: type | FunctionType) -> Any:
 
 
 def _read(file: Path, form: _Form) -> Any:
-    """The result in the file, or None if there is none that can be believed.
-
-    The first line says whose result it is and what the rest hashes to. So nothing is unpacked that is not whole.
-    """
+    """The result in the file, or None if there is none that can be believed: nothing is unpacked that is not whole."""
     try:
         seal, _, content = file.read_bytes().partition(b"\n")
         words = seal.decode("ascii", "replace").split(" ")

@@ -11,12 +11,9 @@ from pathlib import Path
 def write_whole(file: Path | str, content: bytes) -> None:
     """Write ``content``, or leave ``file`` as it was: whoever reads meets the old file or the new one, never a half.
 
-    It is written beside the file, as a draft with a name of its own, forced to the disk, and renamed; so a power cut
-    does no harm, and neither does another process that writes the same file. A draft that a killed process leaves
-    behind (``*.tmp``) is read by nobody and can be deleted.
-
-    Raises:
-        OSError: if the folder cannot be written, or the disk is full.
+    It is written beside the file, as a draft with a name of its own, forced to the disk, and renamed; so neither a
+    power cut nor another process that writes the same file does harm. The draft of a killed process (``*.tmp``) can be
+    deleted. Raises OSError if the folder cannot be written, or the disk is full.
     """
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -167,10 +167,8 @@ def _no_minimum(theta: Tensor, norm: float, smallest: float, why: str) -> NotAMi
 
 
 def check_curvature(H: HessianOperator) -> None:
-    """Raise NotPositiveDefinite where ``H`` has a negative eigenvalue, unless its point was certified before.
-
-    Iterative solvers do not see it if no right-hand side has a part along it.
-    """
+    """Raise where ``H`` has a negative eigenvalue, which an iterative solver does not see if no right-hand side has a
+    part along it; not if its point was certified before."""
     if not H.risk.is_known_minimum(H.theta, H.weights):
         d = H.eigenvalues
         if not d[0] >= -H.zero(d):
@@ -198,13 +196,11 @@ def fix_gauge(risk: Risk, theta: Tensor, weights: Tensor | None = None) -> Risk:
     has a part along them, so no prediction changes, here or in a retraining.
 
     Args:
-        risk, weights: what was minimised.
-        theta: a stationary point of it (p,), for instance the ``theta`` of the exception that sent you here.
+        theta: a stationary point (p,), for instance the ``theta`` of the exception that sent you here.
 
     Raises:
         NotStationary: if the gradient does not vanish.
-        NotAMinimum: if the Hessian has a negative eigenvalue, or a zero one along which the examples' losses change:
-            then there is no symmetry to pin.
+        NotAMinimum: if the Hessian has a negative eigenvalue, or a zero one along which the examples' losses change.
     """
     H = HessianOperator(risk, theta.detach(), weights)
     check_stationary(H)
@@ -239,8 +235,7 @@ def minimise(
     """A certified minimum of ``R(·, w)``, from ``start`` (p,): L-BFGS until the end is near, then Newton's steps.
 
     Args:
-        risk: what to minimise.
-        start: where to start (p,): an initialisation, or where another optimiser stopped.
+        start: an initialisation, or where another optimiser stopped.
         weights: (n,); ``1/n`` each by default.
         gtol: how small ``‖∇R‖`` must become against `Risk.scale`; 1e-9 in float64, 1e-5 in float32.
         max_steps: of L-BFGS.
@@ -299,11 +294,10 @@ def minimise_many(
     """Certified minima of the ``m`` risks ``R(·, W[k])``, all found at once.
 
     The models are trained side by side by L-BFGS: one evaluation computes ``m`` values and gradients in one batch, and
-    each model uses its own to go on, by its own line search. The batch only shares the work: no model sees another.
-    At the end each Hessian is computed, for the certificate, and serves for Newton's last, tiny steps.
+    each model goes on by its own line search. The batch only shares the work: no model sees another. At the end each
+    Hessian is computed, for the certificate, and serves for Newton's last, tiny steps.
 
     Args:
-        risk: what to minimise.
         W: the weights of each problem (m, n).
         start: where to start, (p,) for all or (m, p).
         preconditioner: a positive definite matrix or operator (p, p) near the Hessian of every problem. The first step

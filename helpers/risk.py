@@ -136,7 +136,6 @@ class Risk:
     batch: int | None = None
     gauge: tuple[Tensor, Tensor] | None = None
     _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # by `probe`
-    _scales: dict[bytes, float] = field(default_factory=dict, init=False, repr=False, compare=False)
     _minima: set[bytes] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -321,11 +320,9 @@ class Risk:
         """
         theta = self.check_theta(theta).detach()
         weights = self.check_weights(weights, theta)
-        if (key := _digest(theta, weights)) not in self._scales:
-            G = self._gradients(theta, *self.spread())
-            single = G.norm(dim=1).square().mean().sqrt() * weights.abs().sum()
-            self._scales[key] = float(torch.maximum(single, self.products(theta, weights)(theta[None])[0].norm()))
-        return self._scales[key]
+        G = self._gradients(theta, *self.spread())
+        single = G.norm(dim=1).square().mean().sqrt() * weights.abs().sum()
+        return float(torch.maximum(single, self.products(theta, weights)(theta[None])[0].norm()))
 
     def remember_minimum(self, theta: Tensor, weights: Tensor | None) -> None:
         """That ``theta`` is certified as a minimum with these weights; `is_known_minimum` tells."""
@@ -369,7 +366,7 @@ class Risk:
         return self.but(data=self.data.to(dtype))
 
     def but(self, **changes: Any) -> Risk:
-        """A risk of the same model and loss. What was found out about these holds for it; scales and minima do not."""
+        """A risk of the same model and loss. What was found out about these holds for it; minima do not."""
         other = replace(self, **changes)
         other._known.update(self._known)
         return other

@@ -53,7 +53,7 @@ def direct(H: HessianOperator, B: Tensor) -> Solution:
 
     Raises:
         NotPositiveDefinite: with the smallest eigenvalue.
-        MemoryError: if ``H`` and its factor do not fit into memory.
+        MemoryError: as `HessianOperator.dense`.
     """
     _check(H, B)
     X = torch.cholesky_solve(B, H.factor)
@@ -236,14 +236,14 @@ def lissa(
     residuals = _relative(HX - B, B)
     if torch.isfinite(X).all():
         _refuse_negative(vecdot(X, HX, dim=0), X)
-    if not (residuals <= rtol).all():
-        raise NotSolved(
-            f"LiSSA ended at a residual of {float(residuals.max()):.1e}, above rtol = {rtol:g}, after {depth} steps "
-            f"and {repeats} repeats: if it diverged, raise scale; if not, raise depth (for noise: repeats or batch). "
-            "Where H curves downwards, nothing helps: see its smallest eigenvalue.",
-            X,
-        )
-    return Solution(X, residuals, depth * repeats)
+    if (residuals <= rtol).all():
+        return Solution(X, residuals, depth * repeats)
+    raise NotSolved(
+        f"LiSSA ended at a residual of {float(residuals.max()):.1e}, above rtol = {rtol:g}, after {depth} steps and "
+        f"{repeats} repeats: if it diverged, raise scale; if not, raise depth (for noise: repeats or batch). Where H "
+        "curves downwards, nothing helps: see its smallest eigenvalue.",
+        X,
+    )
 
 
 def _until_true(
