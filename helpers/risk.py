@@ -255,8 +255,9 @@ class Risk:
 
     def losses(self, theta: Tensor, data: Data | None = None) -> Tensor:
         """``ℓ(z_i, θ)``, without L2, shape (n,): of the training examples, or of ``data``."""
-        data, theta = data or self.data, self.check_theta(theta)
-        self._check_labels(data)
+        data = data or self.data
+        self._check_labels(data)  # before theta: a test label may be what does not fit the model
+        theta = self.check_theta(theta)
         return torch.cat([self._losses(theta, data.X[part], data.y[part]) for part in self._parts(len(data))])
 
     def gradients(self, theta: Tensor, data: Data | None = None) -> Tensor:
