@@ -191,8 +191,8 @@ def test_labels_outside_the_domain_are_refused(loss, y, says):
 
 def test_a_strength_may_be_a_tensor(close):
     theta = mlp()[1]
-    for of_tensor in (torch.tensor(0.02), torch.full((33,), 0.02)):
-        close(Risk(mlp()[0], ring()[0], l2=of_tensor.double())(theta), Risk(mlp()[0], ring()[0], l2=0.02)(theta))
+    for l2 in (torch.tensor(0.02, dtype=torch.float64), torch.full((33,), 0.02, dtype=torch.float64)):
+        close(Risk(mlp()[0], ring()[0], l2=l2)(theta), Risk(mlp()[0], ring()[0], l2=0.02)(theta))
 
 
 def test_a_negative_l2_is_refused():
