@@ -26,7 +26,7 @@ def write_whole(file: Path | str, content: bytes) -> None:
         draft.replace(file)
     except BaseException:
         with contextlib.suppress(OSError):  # the first error is the one that counts
-            draft.unlink(missing_ok=True)
+            draft.unlink()
         raise
     # The new name, too, is on the disk only when its folder is. Windows opens no folders, some file systems force none.
     if hasattr(os, "O_DIRECTORY"):
