@@ -111,7 +111,7 @@ def audit(
     gtol: float | None = None,
     seed: int = 0,
 ) -> Audit:
-    """Whether the influences at ``theta`` can be trusted, and why.
+    """Whether the influences on the losses of ``test`` can be trusted at ``theta`` (p,), where training ended, and why.
 
     It looks at what the theorem needs (a stationary point, a positive definite Hessian), at what a step of finite size
     needs (leverage, damping sensitivity, the length of the moves), and then leaves ``retrain`` points out and trains
@@ -120,14 +120,10 @@ def audit(
     refused. The whole Hessian is formed, once: for up to a few thousand parameters.
 
     Args:
-        risk: what was minimised.
-        theta: where training ended (p,).
-        test: the test examples whose losses matter.
         retrain: how many points to leave out, each by a retraining from ``theta``; from 3 to n.
         convention: what leaving out means; see `predicted_change`.
         weights: those of training (n,); ``1/n`` each by default.
         gtol: how large ``‖∇R‖`` may be against `Risk.scale`, as in `influence`.
-        seed: of the random choice.
 
     Raises:
         ValueError: for a number of retrainings outside 3 … n.
@@ -180,7 +176,7 @@ def audit(
 
 @torch.inference_mode(False)
 def leverage(risk: Risk, theta: Tensor, weights: Tensor | None = None) -> Tensor:
-    """How much of the stiffness against its own removal each training point contributes itself, shape (n,).
+    """How much of the stiffness against its own removal each training point contributes itself, (n,).
 
     With ``m = w_i H⁻¹g_i``, the first-order move of the parameters without the point, ``J`` the Jacobian of the model's
     outputs there and ``∇²_f ℓ`` the curvature of the loss in these outputs (equation ``def-leverage``)::

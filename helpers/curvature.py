@@ -95,14 +95,7 @@ class HessianOperator:
 
     What is asked for is computed once and kept: the graph of the gradient (`Risk.products`), the matrix, its factor.
 
-    Args:
-        risk: whose Hessian; its L2 term is in it.
-        theta: where (p,).
-        weights: the training weights (n,); ``1/n`` each by default.
-        damping: added to the diagonal.
-
-    Attributes:
-        shape: ``(p, p)``; and the arguments.
+    The L2 term is in it. ``weights`` (n,) are ``1/n`` each by default. Attributes are the arguments, and ``shape``.
     """
 
     def __init__(self, risk: Risk, theta: Tensor, weights: Tensor | None = None, *, damping: float = 0.0) -> None:
@@ -230,8 +223,7 @@ def end_of_spectrum(
 ) -> float:
     """The smallest (``"SA"``) or largest (``"LA"``) eigenvalue of the symmetric matrix with this ``product``.
 
-    Vectors are (p,), in the format and on the device of ``like`` (p,); ``kept`` of them are stored at a time.
-    Raises SciPy's ArpackNoConvergence after 60 restarts.
+    Vectors are like ``like`` (p,); ``kept`` of them are stored. Raises ArpackNoConvergence after 60 restarts.
     """
 
     def multiply(v: Any) -> Any:

@@ -51,9 +51,8 @@ def influence(
 
     Args:
         risk: what was minimised. Its L2 term is in ``H``, and not in the gradients of single losses.
-        theta: its minimum (p,), for the same weights.
-        test: the test examples.
-        weights: the training weights (n,); ``1/n`` each by default.
+        theta: its minimum (p,).
+        weights: those of training (n,); ``1/n`` each by default.
         solve: ``solve(H, B) = H⁻¹B``, for ``H`` given as an operator and ``B`` (p, n_test): the one step that changes
             when a model is large. `direct` forms ``H``; `helpers.solvers` has others. With one that cannot see a
             negative eigenvalue, ``H`` is searched for one first, unless ``theta`` comes from `minimise` of this risk.

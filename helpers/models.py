@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 class FlatModel:
-    """Any ``torch.nn.Module`` as a pure function ``model(theta, X)``; see `flatten`.
+    """Any module as a pure function ``model(theta, X)``; see `flatten`.
 
     Attributes:
         p: the number of trainable parameters, ``len(theta)``.

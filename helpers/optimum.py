@@ -62,13 +62,8 @@ class NotConverged(_At, RuntimeError):
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certified minimum: the parameters, and the two numbers that make them one.
-
-    Attributes:
-        theta: the minimum (p,).
-        gradient_norm: ``‖∇R‖`` there.
-        smallest_eigenvalue: of the Hessian there, positive.
-    """
+    """A certified minimum ``theta`` (p,), and the two numbers that make it one: ``‖∇R‖``, and the smallest eigenvalue of
+    the Hessian, positive."""
 
     theta: Tensor
     gradient_norm: float
@@ -176,10 +171,10 @@ def check_curvature(H: HessianOperator) -> None:
 
 
 def is_minimum(theta: Tensor, norm: Tensor | float, eigenvalues: Tensor) -> Tensor:
-    """Whether the smallest of the ``eigenvalues`` (…, k), ascending, is positive and means something; shape (…).
+    """Whether the smallest of the ``eigenvalues`` (…, k), ascending, exceeds its rounding; shape (…).
 
-    It must exceed its own rounding. And the minimum, about ``‖∇R‖ / smallest`` away, must be near: where the risk only
-    falls more and more slowly (separable classes without L2), gradient and curvature vanish together.
+    And the minimum, about ``‖∇R‖ / smallest`` away, must be near: where the risk only falls more and more slowly
+    (separable classes without L2), gradient and curvature vanish together.
     """
     smallest, largest = eigenvalues[..., 0], eigenvalues[..., -1].abs()
     rounding = theta.shape[-1] * torch.finfo(eigenvalues.dtype).eps * largest

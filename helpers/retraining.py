@@ -94,15 +94,13 @@ def leave_group_out(
     differ. Then it ends at a saddle, and `NotAMinimum` says so: start beside ``theta``, with a little noise.
 
     Args:
-        risk: what was minimised.
-        theta: its minimum (p,).
+        theta: the minimum of the risk (p,).
         groups: the indices of each group; each point alone for None.
         convention: ``"zero"`` or ``"mean"``; see `leave_out_weights`.
         weights: those of training (n,); ``1/n`` each by default.
         start: (p,) or (m, p). An initialisation here gives retraining from scratch, where neither ``theta`` nor its
             Hessian is used.
-        gtol: how small every gradient must become, as in `minimise`.
-        throw: as in `minimise_many`.
+        gtol, throw: as in `minimise_many`.
         hessian: that at ``theta``, if it has been formed already.
 
     Raises:
