@@ -1,4 +1,4 @@
-"""Sphinx extension: the buttons of a page, its scripts, and MathJax from this site instead of another host.
+"""Sphinx extension: the buttons of a page, its scripts, and the notebooks to download.
 
 - The launch button opens the chapter's executed notebook on Binder and Colab, for the repository the build comes from.
   Without a known repository there is no launch link to nowhere, but one to the page that says how to run the book.
@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import hashlib
 import os
 import re
 import shutil
@@ -22,7 +22,6 @@ from urllib.parse import quote
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
-from sphinx.util.fileutil import copy_asset, copy_asset_file
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -30,17 +29,6 @@ sys.path.insert(0, str(ROOT))
 from tools import chapters as book  # noqa: E402
 
 BINDER = "https://mybinder.org/v2"
-# What a page may load: TeX input with its on-demand extensions, HTML output with its fonts, and MathJax's menu entries
-# for speech and braille in English. The rest of MathJax is other input and output formats, and 18 MB.
-MATHJAX = (
-    "tex-chtml.js",
-    "input/tex/extensions",
-    "output/chtml/fonts/woff-v2",
-    "a11y",
-    "sre/mathmaps/base.json",
-    "sre/mathmaps/en.json",
-)
-
 # What docutils writes and accessibility rules no longer allow, and what says the same.
 ACCESSIBLE = {
     ' role="doc-biblioentry"': ' role="listitem"',
@@ -166,23 +154,10 @@ def furnish(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
     context["header_buttons"] = [*buttons, *kept]
 
 
-def use_own_mathjax(app: Sphinx, config: Any) -> None:
-    config.mathjax_path = "mathjax/tex-chtml.js"
-
-
 def copy_files(app: Sphinx, error: Exception | None) -> None:
-    """Put MathJax and the stored notebooks into the site."""
+    """Put the stored notebooks into the site."""
     if error or app.builder.format != "html":
         return
-    spec = importlib.util.find_spec("sphinx-mathjax-offline")
-    source = Path(spec.origin).parent / "static" / "mathjax"
-    target = Path(app.outdir) / "_static" / "mathjax"
-    for part in MATHJAX:
-        if (source / part).is_dir():
-            copy_asset(str(source / part), str(target / part))
-        else:
-            (target / part).parent.mkdir(parents=True, exist_ok=True)
-            copy_asset_file(str(source / part), str((target / part).parent))
     notebooks = Path(app.outdir) / "notebooks"
     shutil.rmtree(notebooks, ignore_errors=True)
     notebooks.mkdir()
@@ -190,11 +165,17 @@ def copy_files(app: Sphinx, error: Exception | None) -> None:
         shutil.copy2(book.notebook_of(chapter), notebooks)
 
 
+def _extensions() -> str:
+    """A hash of all that makes the pages beside their text."""
+    sources = sorted(path for path in Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
-    # Part of the environment: another repository renders the pages again that show it.
+    # Part of the environment: another repository, or another of these extensions, renders the pages again.
     app.add_config_value("book_repository", repository(), "env")
+    app.add_config_value("book_extensions", _extensions(), "env")
     app.add_directive("install-line", InstallLine)
-    app.connect("config-inited", use_own_mathjax)
     # The theme makes its buttons at 501.
     app.connect("html-page-context", furnish, priority=900)
     app.connect("build-finished", copy_files)

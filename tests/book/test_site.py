@@ -206,7 +206,6 @@ def test_the_ledger_lists_the_planted_mistakes():
             assert by.partition(" in ")[0] in text
 
 
-def test_mathjax_is_here_and_trimmed():
-    folder = SITE / "_static" / "mathjax"
-    assert (folder / "tex-chtml.js").is_file()
-    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 7_000_000
+def test_mathematics_needs_no_script():
+    assert "<math" in page("book/03-argmin").source
+    assert not [name for name in PAGES if "mathjax" in " ".join(page(name).loads).lower()]

@@ -54,12 +54,12 @@ STICKS_OUT = """() => {
     .map((e) => `${e.tagName.toLowerCase()}.${e.className}`.slice(0, 80));
   return out.length ? out.slice(0, 5) : ["the page is wider than the screen"];
 }"""
-# Mathematics that MathJax refused, or never saw.
+# Mathematics that was refused, or not set, and signs that are not of the formulas' own font.
 BAD_MATHEMATICS = """() => [
-  ...[...document.querySelectorAll("mjx-merror, merror, [data-mml-node=merror]")]
-    .map((e) => "refused: " + e.textContent),
-  ...[...document.querySelectorAll(".math")].filter((e) => !e.querySelector("mjx-container"))
-    .map((e) => "not rendered: " + e.textContent.slice(0, 60)),
+  ...[...document.querySelectorAll("merror")].map((e) => "refused: " + e.textContent),
+  ...[...document.querySelectorAll(".math")].filter((e) => !e.querySelector("math"))
+    .map((e) => "not set: " + e.textContent.slice(0, 60)),
+  ...(document.querySelector("math") && !document.fonts.check("16px 'Book Mathematics'") ? ["no font"] : []),
 ]"""
 
 
@@ -80,11 +80,12 @@ FEW_OF_A_KIND = """() => {
   const focusable = "a[href], button, input, select, textarea, [tabindex]";
   for (const token of document.querySelectorAll("pre span[data-kind=again]"))
     if (!token.querySelector(focusable)) token.replaceWith(token.textContent);
-  for (const formula of document.querySelectorAll("mjx-math[aria-hidden=true]")) {
+  for (const formula of document.querySelectorAll("math")) {
     if (formula.querySelector(focusable)) continue;
     const {width, height} = formula.getBoundingClientRect();
-    formula.textContent = "x";
-    Object.assign(formula.style, {display: "inline-block", width: `${width}px`, height: `${height}px`});
+    const box = document.createElement("span");
+    Object.assign(box.style, {display: "inline-block", width: `${width}px`, height: `${height}px`});
+    formula.replaceWith(box);
   }
 }"""
 ONLY_SEEN = (
@@ -110,9 +111,8 @@ class Visit:
 
 
 def settle(page: Page) -> None:
-    """Wait until mathematics and fonts stand, and stop all movement."""
+    """Wait until the fonts are there, and stop all movement."""
     page.add_style_tag(content=STILL)
-    page.evaluate("window.MathJax && MathJax.startup && MathJax.startup.promise")
     page.evaluate("document.fonts.ready.then(() => true)")
 
 

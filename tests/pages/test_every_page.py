@@ -76,7 +76,7 @@ LAST</main></body></html>"""
         ('<pre tabindex="0"><span class="n">five</span></pre>', []),
         ('<pre tabindex="0"><span class="n" style="color: #bbb">five</span></pre>', ["color-contrast"]),
         ('<pre tabindex="0"><a href="x" class="n"></a></pre>', ["link-name"]),
-        ('<p><mjx-math aria-hidden="true"><a href="x">in a formula</a></mjx-math></p>', ["aria-hidden-focus"]),
+        ('<p><math aria-hidden="true"><mtext><a href="x">in a formula</a></mtext></math></p>', ["aria-hidden-focus"]),
     ],
 )  # fmt: skip
 def test_what_axe_is_shown_has_a_piece_of_every_kind(page, tmp_path, last, wrong):
