@@ -29,11 +29,22 @@ sys.path.insert(0, str(ROOT))
 from tools import chapters as book  # noqa: E402
 
 BINDER = "https://mybinder.org/v2"
-# What docutils writes and accessibility rules no longer allow, and what says the same.
+# What docutils and the extensions write, and what says the same without breaking a rule of accessible pages: an item of
+# a bibliography is none of a list, a heading of a table is empty, identifiers are there twice, and a label hides from
+# screen readers what everyone else reads.
 ACCESSIBLE = {
     ' role="doc-biblioentry"': ' role="listitem"',
     '<th class="head"><p></p></th>': "<td></td>",
+    '<section id="exercise-content">': "<section>",
+    '<section id="solution-content">': "<section>",
+    '<summary aria-label="Toggle hidden content">': "<summary>",
 }
+# Code that is run on the page, by a program that the book has not got.
+THEBE = re.compile(r'<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName = .*?</script>', re.DOTALL)
+PRINTED = re.compile(
+    r'(<div class="output stream [^>]*><div class="highlight"><pre><span></span>)(.*?)(</pre>)', re.DOTALL
+)
+LONG = 60  # letters
 
 
 def repository() -> str | None:
@@ -104,6 +115,22 @@ def _group(buttons: list[dict[str, Any]], icon: str, tooltip: str, label: str) -
     return {"type": "group", "buttons": buttons, "icon": icon, "tooltip": tooltip, "label": label}
 
 
+def mark(printed: str) -> str:
+    """Tell the lines that `holds` (✓) and `differs` (✗) printed from others, and sentences from tables.
+
+    A sentence may go on in the next line where the page is narrow; a table keeps its columns, and scrolls.
+    """
+
+    def marked(line: str) -> str:
+        text = re.sub("<[^>]*>", "", line)
+        kind = {"✓ ": "check", "✗ ": "break"}.get(text[:2])
+        if not kind and len(text) > LONG and not re.search(r"\S {2,}\S", text):
+            kind = "sentence"
+        return f'<span class="book-{kind}">{line}</span>' if kind else line
+
+    return "\n".join(map(marked, printed.split("\n")))
+
+
 def furnish(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
     """Replace the theme's buttons, which know only the page's source, by the book's."""
     # Thebe's script is put on every page, twice, used or not; the second one is an error.
@@ -114,8 +141,10 @@ def furnish(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
         and "THEBE" not in str(getattr(script, "attributes", {}).get("body", ""))
     ]
     context["css_files"] = [sheet for sheet in context["css_files"] if "thebe" not in str(sheet)]
+    body = THEBE.sub("", context.get("body", ""))
     for written, better in ACCESSIBLE.items():
-        context["body"] = context.get("body", "").replace(written, better)
+        body = body.replace(written, better)
+    context["body"] = PRINTED.sub(lambda found: found[1] + mark(found[2]) + found[3], body)
     source = ROOT / f"{pagename}.md"
     if not source.is_file() or "header_buttons" not in context:
         return
