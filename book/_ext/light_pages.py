@@ -89,8 +89,8 @@ def named_in_page(page: str) -> set[str]:
 
 
 def named_in_script(script: str) -> set[str]:
-    """Every word that a script could give to an element."""
-    return set(re.findall(r"[A-Za-z][\w-]*", script))
+    """Every word that a script could give to an element: those in quotes."""
+    return set(re.findall(r"[A-Za-z][\w-]*", " ".join(re.findall(r"""(?s)"[^"\n]*"|'[^'\n]*'|`[^`]*`""", script))))
 
 
 @lru_cache(maxsize=64)  # a preview asks for the same ones at every edit
