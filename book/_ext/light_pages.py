@@ -21,7 +21,7 @@ from fontTools import subset
 from PIL import Image
 from pygments.formatters import HtmlFormatter
 from pygments.styles import get_style_by_name
-from pygments.token import STANDARD_TYPES, Token
+from pygments.token import STANDARD_TYPES, Text
 from sphinx.application import Sphinx
 from sphinx.highlighting import PygmentsBridge
 from tinycss2.ast import AtRule, Node, QualifiedRule
@@ -89,8 +89,8 @@ def named_in_page(page: str) -> set[str]:
 
 
 def named_in_script(script: str) -> set[str]:
-    """Every word that a script could give to an element: those in quotes."""
-    return set(re.findall(r"[A-Za-z][\w-]*", " ".join(re.findall(r"""(?s)"[^"\n]*"|'[^'\n]*'|`[^`]*`""", script))))
+    """Every word that a script could give to an element."""
+    return set(re.findall(r"[A-Za-z][\w-]*", script))
 
 
 @lru_cache(maxsize=64)  # a preview asks for the same ones at every edit
@@ -218,7 +218,7 @@ def use_sparing(app: Sphinx, config: Any) -> None:
     Sparing.plain = frozenset(
         kind
         for kind in STANDARD_TYPES
-        if all(style.style_for_token(kind) == style.style_for_token(Token) for style in styles)
+        if all(style.style_for_token(kind) == style.style_for_token(Text) for style in styles)
     )
     PygmentsBridge.html_formatter = Sparing
 
