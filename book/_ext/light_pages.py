@@ -61,12 +61,11 @@ class Bundle:
         scripts = [(static / name).read_text("utf-8") if name.endswith(".js") else name for name in self.scripts]
         scripts = [re.sub("//# sourceMappingURL=.*", "", script) for script in scripts]
         (static / "site.js").write_text("\n;\n".join(scripts), encoding="utf-8")
-        pages = (path.read_text("utf-8") for path in Path(app.outdir).rglob("*.html"))
-        modules = (path.read_text("utf-8") for path in static.glob("*/*.js") if path.parent.name != "scripts")
-        names = set().union(*map(named_in_page, pages), *map(named_in_script, [*scripts, *modules]))
-        sheets = [(static / name).read_text("utf-8") for name in self.sheets]
-        css = "\n".join(tinycss2.serialize(list(fitting(rules(sheet), names))) for sheet in sheets)
-        (static / "site.css").write_text(finished(css, names, static), encoding="utf-8")
+        pages = [named_in(path, path.stat().st_mtime_ns) for path in Path(app.outdir).rglob("*.html")]
+        modules = [path.read_text("utf-8") for path in static.glob("*/*.js") if path.parent.name != "scripts"]
+        names = frozenset().union(*pages, *map(named_in_script, [*scripts, *modules]))
+        sheets = tuple((static / name).read_text("utf-8") for name in self.sheets)
+        (static / "site.css").write_text(style(sheets, names, static), encoding="utf-8")
         for pattern in UNUSED:
             for path in list(static.glob(pattern)):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -82,6 +81,12 @@ def _wanted(files: Iterable[Any]) -> Iterator[tuple[str, str | None]]:
 # --------------------------------------------------------------------------------------------------- the style sheet
 
 
+# A preview asks for the same again at every edit: what is made here is kept.
+@lru_cache(maxsize=256)
+def named_in(path: Path, changed: int) -> frozenset[str]:
+    return frozenset(named_in_page(path.read_text(encoding="utf-8")))
+
+
 def named_in_page(page: str) -> set[str]:
     """The classes, identifiers and elements of a page."""
     values = re.findall(r"""\b(?:class|id)=(?:"([^"]*)"|'([^']*)')""", page)
@@ -93,7 +98,7 @@ def named_in_script(script: str) -> set[str]:
     return set(re.findall(r"[A-Za-z][\w-]*", script))
 
 
-@lru_cache(maxsize=64)  # a preview asks for the same ones at every edit
+@lru_cache(maxsize=64)
 def rules(sheet: str) -> tuple[Node, ...]:
     return tuple(tinycss2.parse_stylesheet(sheet, skip_comments=True, skip_whitespace=True))
 
@@ -133,8 +138,13 @@ def _names(selector: list[Node]) -> set[str]:
     return names
 
 
-def finished(css: str, names: set[str], static: Path) -> str:
-    """The style sheet with the icons in it, with the motions in use, and in light colours where no script chose any."""
+@lru_cache(maxsize=1)
+def style(sheets: tuple[str, ...], names: frozenset[str], static: Path) -> str:
+    """One style sheet of those rules of all that can fit something with these names.
+
+    The icons are in it, the motions are those in use, and the colours are light where no script chose any.
+    """
+    css = "\n".join(tinycss2.serialize(list(fitting(rules(sheet), names))) for sheet in sheets)
 
     def in_use(match: re.Match[str]) -> str:
         return match[0] if len(re.findall(rf"\b{re.escape(match[1])}\b", css)) > 1 else ""
