@@ -1,4 +1,4 @@
-"""Sphinx extension: the buttons of a page, its scripts, and MathJax from this site instead of another host.
+"""Sphinx extension: the buttons of a page, its scripts, and the notebooks to download.
 
 - The launch button opens the chapter's executed notebook on Binder and Colab, for the repository the build comes from.
   Without a known repository there is no launch link to nowhere, but one to the page that says how to run the book.
@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
+import hashlib
 import os
 import re
 import shutil
@@ -26,7 +26,6 @@ from docutils.parsers.rst import directives
 from docutils.parsers.rst.directives.images import Figure
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
-from sphinx.util.fileutil import copy_asset, copy_asset_file
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -34,22 +33,22 @@ sys.path.insert(0, str(ROOT))
 from tools import chapters as book  # noqa: E402
 
 BINDER = "https://mybinder.org/v2"
-# What a page may load: TeX input with its on-demand extensions, HTML output with its fonts, and MathJax's menu entries
-# for speech and braille in English. The rest of MathJax is other input and output formats, and 18 MB.
-MATHJAX = (
-    "tex-chtml.js",
-    "input/tex/extensions",
-    "output/chtml/fonts/woff-v2",
-    "a11y",
-    "sre/mathmaps/base.json",
-    "sre/mathmaps/en.json",
-)
-
-# What docutils writes and accessibility rules no longer allow, and what says the same.
+# What docutils and the extensions write, and what says the same without breaking a rule of accessible pages: an item of
+# a bibliography is none of a list, a heading of a table is empty, identifiers are there twice, and a label hides from
+# screen readers what everyone else reads.
 ACCESSIBLE = {
     ' role="doc-biblioentry"': ' role="listitem"',
     '<th class="head"><p></p></th>': "<td></td>",
+    '<section id="exercise-content">': "<section>",
+    '<section id="solution-content">': "<section>",
+    '<summary aria-label="Toggle hidden content">': "<summary>",
 }
+# Code that is run on the page, by a program that the book has not got.
+THEBE = re.compile(r'<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName = .*?</script>', re.DOTALL)
+PRINTED = re.compile(
+    r'(<div class="output stream [^>]*><div class="highlight"><pre><span></span>)(.*?)(</pre>)', re.DOTALL
+)
+LONG = 60  # letters
 
 
 def repository() -> str | None:
@@ -153,6 +152,22 @@ def _group(buttons: list[dict[str, Any]], icon: str, tooltip: str, label: str) -
     return {"type": "group", "buttons": buttons, "icon": icon, "tooltip": tooltip, "label": label}
 
 
+def mark(printed: str) -> str:
+    """Tell the lines that `holds` (✓) and `differs` (✗) printed from others, and sentences from tables.
+
+    A sentence may go on in the next line where the page is narrow; a table keeps its columns, and scrolls.
+    """
+
+    def marked(line: str) -> str:
+        text = re.sub("<[^>]*>", "", line)
+        kind = {"✓ ": "check", "✗ ": "break"}.get(text[:2])
+        if not kind and len(text) > LONG and not re.search(r"\S {2,}\S", text):
+            kind = "sentence"
+        return f'<span class="book-{kind}">{line}</span>' if kind else line
+
+    return "\n".join(map(marked, printed.split("\n")))
+
+
 def furnish(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
     """Replace the theme's buttons, which know only the page's source, by the book's."""
     # Thebe's script is put on every page, twice, used or not; the second one is an error.
@@ -163,8 +178,10 @@ def furnish(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
         and "THEBE" not in str(getattr(script, "attributes", {}).get("body", ""))
     ]
     context["css_files"] = [sheet for sheet in context["css_files"] if "thebe" not in str(sheet)]
+    body = THEBE.sub("", context.get("body", ""))
     for written, better in ACCESSIBLE.items():
-        context["body"] = context.get("body", "").replace(written, better)
+        body = body.replace(written, better)
+    context["body"] = PRINTED.sub(lambda found: found[1] + mark(found[2]) + found[3], body)
     source = ROOT / f"{pagename}.md"
     if not source.is_file() or "header_buttons" not in context:
         return
@@ -203,23 +220,10 @@ def furnish(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
     context["header_buttons"] = [*buttons, *kept]
 
 
-def use_own_mathjax(app: Sphinx, config: Any) -> None:
-    config.mathjax_path = "mathjax/tex-chtml.js"
-
-
 def copy_files(app: Sphinx, error: Exception | None) -> None:
-    """Put MathJax and the stored notebooks into the site."""
+    """Put the stored notebooks into the site."""
     if error or app.builder.format != "html":
         return
-    spec = importlib.util.find_spec("sphinx-mathjax-offline")
-    source = Path(spec.origin).parent / "static" / "mathjax"
-    target = Path(app.outdir) / "_static" / "mathjax"
-    for part in MATHJAX:
-        if (source / part).is_dir():
-            copy_asset(str(source / part), str(target / part))
-        else:
-            (target / part).parent.mkdir(parents=True, exist_ok=True)
-            copy_asset_file(str(source / part), str((target / part).parent))
     notebooks = Path(app.outdir) / "notebooks"
     shutil.rmtree(notebooks, ignore_errors=True)
     notebooks.mkdir()
@@ -227,12 +231,18 @@ def copy_files(app: Sphinx, error: Exception | None) -> None:
         shutil.copy2(book.notebook_of(chapter), notebooks)
 
 
+def _extensions() -> str:
+    """A hash of all that makes the pages beside their text."""
+    sources = sorted(path for path in Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
-    # Part of the environment: another repository renders the pages again that show it.
+    # Part of the environment: another repository, or another of these extensions, renders the pages again.
     app.add_config_value("book_repository", repository(), "env")
+    app.add_config_value("book_extensions", _extensions(), "env")
     app.add_directive("install-line", InstallLine)
     app.add_directive("stored-figure", StoredFigure)
-    app.connect("config-inited", use_own_mathjax)
     # The theme makes its buttons at 501.
     app.connect("html-page-context", furnish, priority=900)
     app.connect("build-finished", copy_files)
