@@ -62,7 +62,7 @@ class NotConverged(_At, RuntimeError):
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certified minimum ``theta`` (p,), and the two numbers that make it one: ``‖∇R‖`` and the smallest eigenvalue."""
+    """A certified minimum ``theta`` (p,), and what makes it one: ``‖∇R‖`` and the smallest eigenvalue."""
 
     theta: Tensor
     gradient_norm: float
