@@ -62,7 +62,7 @@ class NotConverged(_At, RuntimeError):
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certified minimum ``theta`` (p,): its certificate is ``‖∇R‖`` and the smallest eigenvalue of the Hessian."""
+    """A certified minimum ``theta`` (p,), and what makes it one: ``‖∇R‖`` and the smallest eigenvalue."""
 
     theta: Tensor
     gradient_norm: float
