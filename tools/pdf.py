@@ -21,9 +21,17 @@ from tools.command import Failed
 PDF = SITE / "book.pdf"
 START, END = '<article class="bd-article">', "</article>"
 SHEET = """@page { size: A4; margin: 18mm 16mm 20mm }
-article { break-before: page } .formula math { max-width: 100% }
-body { display: block !important } .bd-article div.cell { margin-inline: 0 !important }
+article { break-before: page } details > summary { display: none }
+.bd-article :is(.formula, .pst-scrollable-table-container, div.highlight pre) { overflow: hidden !important }
+.bd-article :is(td, th, td *, th *) { white-space: normal !important; overflow-wrap: anywhere }
+body, .bd-main, .bd-content { display: block !important } .bd-article div.cell { margin-inline: 0 !important }
 :root { --book-code: 0.72rem } html { font-size: 14px }"""
+WIDTH = 673  # of the text, in CSS pixels: A4 without its margins
+# A formula that is wider than the paper is set smaller: nothing scrolls there.
+FIT = """() => document.querySelectorAll(".formula").forEach((box) => {
+  const room = box.clientWidth / box.scrollWidth;
+  if (room < 1) box.firstElementChild.style.fontSize = `${1.13 * room * 0.98}em`;
+})"""
 NUMBER = """<div style="width: 100%; text-align: center; font: 9px serif"><span class="pageNumber"></span></div>"""
 
 
@@ -69,9 +77,11 @@ def main() -> int:
         try:
             with sync_playwright() as playwright:
                 chromium = browser.launch(playwright.chromium)
-                page = chromium.new_page()
+                page = chromium.new_page(viewport={"width": WIDTH, "height": 900})
+                page.emulate_media(media="print", color_scheme="light")
                 page.goto(whole.as_uri())
                 page.evaluate("document.fonts.ready.then(() => true)")
+                page.evaluate(FIT)
                 page.pdf(
                     path=PDF, prefer_css_page_size=True, outline=True, tagged=True,
                     display_header_footer=True, header_template="<span></span>", footer_template=NUMBER,

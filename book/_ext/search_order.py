@@ -1,8 +1,8 @@
 """Sphinx extension: the search puts first the page that says most of what is looked for.
 
 Sphinx's index knows whether a word stands on a page. `_static/search-weights.js` adds how much a page has to say of it,
-and of two words in a row (BM25); one in a title, or in the page's name, counts like many in the text. What ranks by it is
-book/_static/search.js.
+and of two words in a row (BM25); one in a title, or in the page's name, counts like many in the text. What ranks by it
+is book/_static/search.js.
 """
 
 from __future__ import annotations
