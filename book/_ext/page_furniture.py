@@ -211,6 +211,8 @@ def furnish(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
             )
         buttons.append(_group(launch, "fas fa-rocket", "Run this chapter", "launch-buttons"))
         downloads.insert(0, _button(".ipynb", pathto(notebook, 1), "fas fa-code", "The executed notebook", "ipynb"))
+    if app.config.book_pdf:
+        downloads.append(_button("All (.pdf)", pathto("book.pdf", 1), "fas fa-book", "The whole book, to print", "pdf"))
     if url:
         buttons.append(_button("", url, "fas fa-code-branch", "Repository", "repository-button"))
     buttons.append(_group(downloads, "fas fa-download", "Download this page", "download-buttons"))
@@ -241,6 +243,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # Part of the environment: another repository, or another of these extensions, renders the pages again.
     app.add_config_value("book_repository", repository(), "env")
     app.add_config_value("book_extensions", _extensions(), "env")
+    app.add_config_value("book_pdf", (ROOT / "_build" / "html" / "book.pdf").is_file(), "html")
     app.add_directive("install-line", InstallLine)
     app.add_directive("stored-figure", StoredFigure)
     # The theme makes its buttons at 501.

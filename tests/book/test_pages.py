@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +17,7 @@ from pygments.lexers import PythonLexer
 from sphinx.errors import ExtensionError
 
 from tools import chapters as book
+from tools import pdf
 from tools.build import SITE
 
 sys.path.insert(0, str(book.BOOK / "_ext"))
@@ -22,6 +25,7 @@ import address
 import light_pages
 import mathematics
 import page_furniture
+import search_order
 
 # ------------------------------------------------------------------------------------------------------- mathematics
 
@@ -119,3 +123,24 @@ def test_a_description_is_a_pages_own_first_sentence():
     section = nodes.section("", nodes.paragraph("", "Short."), nodes.paragraph("", "Word " * 50))
     assert address.description(section) == ("Word " * 31).strip() + " …"
     assert "Influence functions" in address.description(None)
+
+
+# ------------------------------------------------------------------------------------------------ search and print
+
+
+def test_a_page_that_says_more_weighs_more():
+    about, other = Counter({"hat": 20, "x": 80}), Counter({"hat": 1, "x": 99})
+    found = search_order.weights({"about": about, "other": other, "third": Counter({"x": 100})})
+    assert found["hat"]["about"] > found["hat"].get("other", 0)
+    listed = search_order.weights({"book/ledger": about, "other": other, "third": Counter({"x": 100})})
+    assert listed["hat"]["book/ledger"] < found["hat"]["about"]
+
+
+def test_the_printed_book_leads_to_its_own_pages():
+    whole = pdf.document()
+    names = re.findall(r'\bid="([^"]*)"', whole)
+    assert {name for name, times in Counter(names).items() if times > 1} == set()
+    links = set(re.findall(r'href="#([^"]*)"', whole))
+    assert len(links) > 300
+    assert links <= set(names)
+    assert {name for name, _ in book.table_of_contents()} <= {f"book/{name}" for name in names}
