@@ -1,0 +1,111 @@
+// Where the laboratory begins: in the page, each form of it is set up when it is seen; in the worker, jobs are done.
+
+import { App } from "./app.js";
+import { cloud } from "./cloud.js";
+import { CONTROLS } from "./controls.js";
+import { lift } from "./lift.js";
+import { local } from "./local.js";
+import { plane } from "./plane.js";
+import { decode } from "./scene.js";
+import { spectrum } from "./spectrum.js";
+import { springs } from "./springs.js";
+import { element } from "./svg.js";
+import { weight } from "./weight.js";
+import { certificate } from "./words.js";
+import { Workshop, serve } from "./workshop.js";
+
+/** @type {Record<string, [string, (app: App) => {element: any, draw: (state: any) => void}]>} */
+const VIEWS = {
+  plane: ["The plane", plane],
+  cloud: ["Predicted against actual", cloud],
+  weight: ["The loss against one weight", weight],
+  lift: ["The slope of the risk", lift],
+  springs: ["Springs", springs],
+  spectrum: ["The spectrum of H", spectrum],
+  local: ["How local?", local],
+};
+const KEYS =
+  "Tab to a point; arrows move it (Shift: further), Page Up and Page Down choose another, F flips its label, + and − " +
+  "change its weight, Delete removes it.";
+
+/** @param {HTMLElement} place @param {Workshop} workshop */
+function mount(place, workshop) {
+  const { views = "", controls = "", state = "", goal = "", whole } = place.dataset;
+  const linked = whole !== undefined && location.hash.length > 1 ? location.hash.slice(1) : "";
+  const { scene, understood } = decode(linked.includes("=") ? linked : state);
+  const names = views.split(" ").filter(Boolean);
+
+  const line = element("p", { class: "report", role: "status", "aria-live": "polite" });
+  const proof = element("p", { class: "proof" });
+  const link = element("a", { class: "share" }, whole === undefined ? "Open in the laboratory" : "Link to this scene");
+  let first = true;
+  const app = new App(scene, workshop, {
+    views: names,
+    goal,
+    rest(app) {
+      // Nothing is said of a page that has only been opened.
+      if (!first || whole !== undefined) line.textContent = app.words;
+      first = false;
+      link.href = whole === undefined ? `${place.dataset.home}#${app.address}` : `#${app.address}`;
+      if (whole !== undefined) history.replaceState(null, "", `#${app.address}`);
+    },
+  });
+
+  const panels = names.map((name) => {
+    const [title, make] = VIEWS[name];
+    const view = make(app);
+    app.views.push(view);
+    return element("section", { class: `view ${name}`, "aria-label": title }, element("h3", {}, title), view.element);
+  });
+  const groups = controls.split(" ").filter(Boolean).map((name) => {
+    const made = CONTROLS[name](app);
+    app.views.push(...made);
+    return element("div", { class: "group" }, ...made.map((control) => control.element));
+  });
+  app.views.push({ draw: (state) => (proof.textContent = certificate(state)) });
+
+  const body = element(
+    "div", { class: "body" },
+    element("div", { class: "controls", role: "group", "aria-label": "Controls of the laboratory" }, ...groups),
+    element("div", { class: "views" }, ...panels),
+    proof, line,
+    element("p", { class: "keys" }, names.includes("plane") ? `${KEYS} ` : "", link),
+  );
+  body.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") {
+      event.preventDefault();
+      app.undo();
+    }
+  });
+  if (!understood) line.textContent = "Part of this address was not understood; the rest is shown.";
+  /** @type {HTMLElement | null} */ (place.querySelector(".still"))?.setAttribute("hidden", "");
+  place.append(body);
+  Object.assign(place, { app });
+  app.ask();
+  app.draw();
+  app.settle();
+}
+
+/** @param {{source: () => string, css: string, modules: object}} script */
+export function start({ source, css, modules }) {
+  if (typeof document === "undefined") {
+    serve();
+    return;
+  }
+  document.head.append(element("style", {}, css));
+  const workshop = new Workshop(source);
+  const eye = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      eye.unobserve(target);
+      try {
+        mount(/** @type {HTMLElement} */ (target), workshop);
+      } catch (error) {
+        target.append(element("p", { class: "report" }, "The laboratory does not work in this browser; this is a picture of it."));
+        throw error;
+      }
+    }
+  }, { rootMargin: "200px" });
+  for (const place of document.querySelectorAll(".laboratory")) eye.observe(place);
+  Object.assign(globalThis, { laboratory: { modules, workshop } });
+}
