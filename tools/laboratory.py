@@ -13,6 +13,7 @@ import re
 import sys
 import tomllib
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,77 @@ def forms() -> dict[str, dict[str, Any]]:
     return tomllib.loads(FORMS.read_text(encoding="utf-8"))
 
 
+def still(name: str) -> Path:
+    """The picture that stands where nothing moves."""
+    return LAB / f"still-{name}.svg"
+
+
+# The first two views of a form, side by side in one picture that needs no style sheet.
+DRAW = """(place) => {
+  const copied = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-size"];
+  const plain = { "fill-opacity": "1", stroke: "none", "stroke-dasharray": "none", opacity: "1" };
+  const views = [...place.querySelectorAll(".view")].slice(0, 2);
+  let tallest = 0;
+  const parts = views.map((view, place) => {
+    const svg = view.querySelector("svg");
+    const copy = svg.cloneNode(true);
+    const [theirs, ours] = [svg, copy].map((one) => [...one.querySelectorAll("*")]);
+    theirs.forEach((one, k) => {
+      const style = getComputedStyle(one);
+      for (const name of one.getAttributeNames())
+        if (/^(class|style|role|tabindex|data-|aria-)/.test(name)) ours[k].removeAttribute(name);
+      if (one.tagName === "g" || one.tagName === "clipPath") return;
+      for (const name of copied) {
+        const value = style.getPropertyValue(name);
+        if (value === plain[name] || (name === "font-size" && !one.closest("text"))) continue;
+        if (one.closest("text") && name.startsWith("stroke")) continue;
+        ours[k].setAttribute(name, value);
+      }
+      if (one.matches(".grip, path:not([d]), path[d='']")) ours[k].remove();
+    });
+    const { width, height } = svg.viewBox.baseVal;
+    const scale = 390 / width;
+    tallest = Math.max(tallest, height * scale);
+    const title = view.querySelector("h3").textContent;
+    return `<g transform="translate(${410 * place} 0)"><text x="4" y="16" font-size="15" font-weight="600">${title}</text>` +
+      `<g transform="translate(0 26) scale(${scale})">${copy.innerHTML}</g></g>`;
+  });
+  const all = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 800 ${Math.ceil(tallest + 32)}" ` +
+    `font-family="system-ui, 'DejaVu Sans', sans-serif" fill="#23272b">${parts.join("")}</svg>`;
+  return new XMLSerializer().serializeToString(new DOMParser().parseFromString(all, "image/svg+xml")) + "\\n";
+}"""
+PAGE = """<!doctype html><html lang="en" data-theme="light"><meta charset="utf-8"><title>Stills</title><body>{}</body></html>"""
+
+
+def place(name: str) -> str:
+    """A form as bare HTML."""
+    keys = sorted({"views", "controls", "more", "state", "goal"} & forms()[name].keys())
+    data = " ".join(f'data-{key}="{escape(forms()[name][key])}"' for key in keys)
+    return f'<div class="laboratory" {data}></div>'
+
+
+def drawn(page: Any, name: str) -> str:
+    """The picture of a form, drawn by the laboratory in a browser's page."""
+    page.set_content(PAGE.format(place(name)))
+    page.add_script_tag(content=script())
+    page.wait_for_function("document.querySelector('.laboratory').app?.settled")
+    return str(page.locator(".laboratory").evaluate(DRAW))
+
+
+def draw_all() -> None:
+    """Write the pictures of all forms."""
+    from playwright.sync_api import sync_playwright
+
+    from tools import browser as browsers
+
+    with sync_playwright() as playwright:
+        browser = browsers.launch(playwright.chromium)
+        page = browser.new_page(viewport={"width": 1000, "height": 1400})
+        for name in forms():
+            still(name).write_text(drawn(page, name), encoding="utf-8")
+        browser.close()
+
+
 def ring() -> str:
     """The text of ``ring.js``: the data of the book's problem. Its inputs are numbers of single precision."""
     import numpy as np
@@ -92,6 +164,9 @@ def ring() -> str:
 
 
 def main() -> int:
+    if sys.argv[1:] == ["figures"]:
+        draw_all()
+        return 0
     (LAB / "ring.js").write_text(ring(), encoding="utf-8")
     return 0
 

@@ -26,7 +26,9 @@ import { report } from "./words.js";
  *   eigen: () => {d: Float64Array, Q: Float64Array[]}, heard: () => boolean[], risk: import("./mlp.js").Risk}} State
  */
 
-const FAR = [0, 0.25, 0.5, 0.75, 0.85, 0.9, 0.92, 0.94, 0.96, 0.98, 1, 1.25, 1.5, 1.75, 2, 2.25, 2.5, 2.75, 3];
+const FAR = [
+  0, 0.25, 0.5, 0.75, 0.85, 0.9, 0.92, 0.94, 0.96, 0.98, 1, 1.25, 1.5, 1.75, 2, 2.25, 2.5, 2.75, 3,
+];
 const NEAR = [1e-3, 3e-3, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1];
 let count = 0;
 
@@ -48,6 +50,7 @@ export class App {
     /** @type {{scene: Scene, theta: Float64Array, found: Found, risk: any} | null} */
     this.session = null;
     this.praise = "";
+    this.settled = false; // everything that was asked for is there
     this.frame = 0;
     this.timer = 0;
     this.version = 0;
@@ -56,8 +59,18 @@ export class App {
     this.first = scene;
     /** @type {State} */
     this.state = /** @type {any} */ ({
-      scene, hovered: null, named: [], pairs: null, way: null, near: null, lifted: null, branch: null, scratch: null, jumped: false,
-      stale: true, without: (/** @type {number} */ id) => this.without(id),
+      scene,
+      hovered: null,
+      named: [],
+      pairs: null,
+      way: null,
+      near: null,
+      lifted: null,
+      branch: null,
+      scratch: null,
+      jumped: false,
+      stale: true,
+      without: (/** @type {number} */ id) => this.without(id),
     });
     this.train(scene.at ?? initial(scene.hidden, scene.seed));
   }
@@ -70,6 +83,7 @@ export class App {
     state.risk = riskOf(state.scene);
     state.found = minimise(state.risk, start, 120);
     state.stale = true;
+    this.settled = false;
     state.scratch = null;
     this.version++;
     /** @type {ReturnType<State["eigen"]> | null} */
@@ -101,8 +115,12 @@ export class App {
         };
       });
     }
-    const order = [...(state.influences ?? [])].map((I, k) => ({ I, id: scene.points[k].id })).sort((a, b) => a.I - b.I);
-    state.named = [...new Set([scene.point, ...order.slice(0, 2).map((o) => o.id), ...order.slice(-2).map((o) => o.id)])];
+    const order = [...(state.influences ?? [])]
+      .map((I, k) => ({ I, id: scene.points[k].id }))
+      .sort((a, b) => a.I - b.I);
+    state.named = [
+      ...new Set([scene.point, ...order.slice(0, 2).map((o) => o.id), ...order.slice(-2).map((o) => o.id)]),
+    ];
   }
 
   /** The minimum without a point, if it is known. @param {number} id */
@@ -112,9 +130,14 @@ export class App {
     return end?.verdict === "minimum" ? end.theta : null;
   }
 
+  /** @param {string} name @param {any[]} args @param {(result: any) => void} then @param {string} [of] what needs it */
+  job(name, args, then, of = name) {
+    this.workshop.ask(`${this.id} ${of}`, name, args, then);
+  }
+
   /** Ask the worker for what the views need. */
   ask() {
-    const { state, version, workshop } = this;
+    const { state, version } = this;
     const { scene, found, risk, chosen } = state;
     if (found.verdict !== "minimum") {
       state.stale = false;
@@ -127,36 +150,75 @@ export class App {
     };
     const known = this.retrained?.version === version;
     if (!known) {
-      workshop.ask(`retrainings`, [risk, found.theta, scene.retrain, scene.leash ? scene.damping : 0], current((ends) => {
-        this.retrained = { version, ends };
-        state.stale = false;
-        this.assess();
-      }));
+      this.job(
+        "retrainings",
+        [risk, found.theta, scene.retrain, scene.leash ? scene.damping : 0],
+        current((ends) => {
+          this.retrained = { version, ends };
+          state.stale = false;
+          this.assess();
+        }),
+      );
     }
-    const problem = { data: risk.data, l2: risk.l2, ms: scene.points.map((z) => z.m), i: chosen, convention: scene.retrain };
+    const problem = {
+      data: risk.data,
+      l2: risk.l2,
+      ms: scene.points.map((z) => z.m),
+      i: chosen,
+      convention: scene.retrain,
+    };
     const m = scene.points[chosen].m;
     const point = scene.point;
-    const still = (/** @type {(result: any) => void} */ then) => current((result) => point === state.scene.point && then(result));
+    const still = (/** @type {(result: any) => void} */ then) =>
+      current((result) => point === state.scene.point && then(result));
     if (this.wants.has("weight")) {
       const [down, up] = [FAR.filter((x) => x < m - 1e-9).reverse(), FAR.filter((x) => x > m + 1e-9)];
-      workshop.ask("follow", [problem, found.theta, m, down], still((below) => {
-        workshop.ask("follow", [problem, found.theta, m, up], still((above) => {
-          state.way = [...below, ...above];
-          if (below.some((/** @type {Way[0]} */ stop) => stop.broken)) {
-            workshop.ask("branch", [problem, found.theta], still((line) => (state.branch = line)));
-          }
-        }));
-      }));
+      this.job(
+        "follow",
+        [problem, found.theta, m, down],
+        still((below) => {
+          this.job(
+            "follow",
+            [problem, found.theta, m, up],
+            still((above) => {
+              state.way = [...below, ...above];
+              if (below.some((/** @type {Way[0]} */ stop) => stop.broken)) {
+                this.job(
+                  "branch",
+                  [problem, found.theta],
+                  still((line) => (state.branch = line)),
+                );
+              }
+            }),
+          );
+        }),
+      );
     }
     if (this.wants.has("local")) {
-      workshop.ask("follow", [problem, found.theta, m, NEAR.map((s) => m + s)], still((above) => {
-        workshop.ask("follow", [problem, found.theta, m, NEAR.filter((s) => s <= m).map((s) => m - s)], still((below) => {
-          state.near = [...below, ...above];
-        }));
-      }));
+      const [down, up] = [
+        NEAR.filter((part) => part <= m).map((part) => m - part),
+        NEAR.map((part) => m + part),
+      ];
+      this.job(
+        "follow",
+        [problem, found.theta, m, up],
+        still((above) => {
+          this.job(
+            "follow",
+            [problem, found.theta, m, down],
+            still((below) => (state.near = [...below, ...above])),
+            "near",
+          );
+        }),
+        "near",
+      );
     }
     if (this.wants.has("lift")) {
-      workshop.ask("section", [problem, found.theta, 1, m === 1 ? 0 : m], still((result) => (state.lifted = result)));
+      this.job(
+        "section",
+        [problem, found.theta, 1, m === 1 ? 0 : m],
+        still((result) => (state.lifted = result)),
+      );
     }
   }
 
@@ -199,7 +261,7 @@ export class App {
       if (this.session || !this.workshop.idle) return this.settle();
       if (!state.scratch && state.found.verdict === "minimum") {
         const start = initial(state.scene.hidden, state.scene.seed);
-        this.workshop.ask("train", [state.risk, start], (end) => {
+        this.job("train", [state.risk, start], (end) => {
           if (version !== this.version) return;
           state.scratch = end;
           this.rested();
@@ -212,6 +274,7 @@ export class App {
     const done = GOALS[this.goal]?.(this.state);
     if (done) this.praise = done;
     this.draw();
+    this.settled = true;
     this.rest(this);
   }
 

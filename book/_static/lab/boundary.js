@@ -21,7 +21,12 @@ export function boundary(theta, reach, px, py) {
   const point = (/** @type {number} */ i, /** @type {number} */ j) => `${r(px(at(i)))} ${r(py(at(j)))}`;
   for (let j = 0; j < CELLS; j++) {
     for (let i = 0; i < CELLS; i++) {
-      const corners = [[i, j], [i + 1, j], [i + 1, j + 1], [i, j + 1]];
+      const corners = [
+        [i, j],
+        [i + 1, j],
+        [i + 1, j + 1],
+        [i, j + 1],
+      ];
       const values = corners.map(([a, b]) => f[b * (CELLS + 1) + a]);
       const positive = values.filter((v) => v > 0).length;
       if (positive === 0) continue;

@@ -76,8 +76,14 @@ export function section({ data, l2, ms, i, convention }, theta, from, to) {
   const slope = (/** @type {Risk} */ risk) => (/** @type {number} */ s) =>
     dot(q, derivatives(risk, add(Float64Array.from(here.theta), s, q)).gradient);
   return {
-    from, to, at, length, predicted: dot(q, drift), stiffness: dot(q, times(here.hessian, q)),
-    before: at.map(slope(before)), after: at.map(slope(after)),
+    from,
+    to,
+    at,
+    length,
+    predicted: dot(q, drift),
+    stiffness: dot(q, times(here.hessian, q)),
+    before: at.map(slope(before)),
+    after: at.map(slope(after)),
   };
 }
 
@@ -120,7 +126,10 @@ export function branch({ data, l2, ms, i, convention }, theta, stops = 200) {
       left = norm(g);
       if (left < 1e-10) break;
       // Only along q may H be soft or curve downwards, and there dθ = 0: any stiffness may be added.
-      const L = cholesky(hessian.map((h, k) => h + 10 * q[Math.floor(k / p)] * q[k % p]), p);
+      const L = cholesky(
+        hessian.map((h, k) => h + 10 * q[Math.floor(k / p)] * q[k % p]),
+        p,
+      );
       if (!L) break;
       const b = new Float64Array(p);
       data.forEach((z, j) => add(b, v[j] - w[j], gradient(here, z)));

@@ -29,23 +29,41 @@ export function local(_app) {
       return { step, change, missed: Math.abs(change - slope * step) };
     });
     const f = frame({
-      x: [-3, 0.35], y: [-10, 0.5], height: 300, xLabel: "part of the point, |ε| n", yLabel: "what the tangent misses",
-      xTicks: [-3, -2, -1, 0], yTicks: [-10, -8, -6, -4, -2, 0],
-      xText: (e) => said(10 ** e), yText: (e) => (e === 0 ? "1" : `10<tspan dy="-4" font-size="8">${said(e)}</tspan>`),
+      x: [-3, 0.35],
+      y: [-10, 0.5],
+      height: 300,
+      xLabel: "part of the point, |ε| n",
+      yLabel: "what the tangent misses",
+      xTicks: [-3, -2, -1, 0],
+      yTicks: [-10, -8, -6, -4, -2, 0],
+      xText: (e) => said(10 ** e),
+      yText: (e) => (e === 0 ? "1" : `10<tspan dy="-4" font-size="8">${said(e)}</tspan>`),
     });
     const parts = [...f.parts];
     const log = (/** @type {number} */ v) => Math.log10(v);
-    const smallest = rows.filter((row) => row.missed > 1e-10).sort((a, b) => Math.abs(a.step) - Math.abs(b.step))[0];
+    const smallest = rows
+      .filter((row) => row.missed > 1e-10)
+      .sort((a, b) => Math.abs(a.step) - Math.abs(b.step))[0];
     if (smallest) {
       const at = (/** @type {number} */ x) => log(smallest.missed) + 2 * (x - log(Math.abs(smallest.step)));
       const top = Math.min(0.35, log(Math.abs(smallest.step)) + (0.4 - log(smallest.missed)) / 2);
-      parts.push(`<path class="guide dashed" d="${line([[f.px(-3), f.py(Math.max(-10, at(-3)))], [f.px(top), f.py(at(top))]])}"/>`);
-      parts.push(`<text class="tick" x="${f.px(-1.9)}" y="${f.py(at(-1.9)) - 12}">slope 2</text>`);
+      parts.push(
+        `<path class="guide dashed" d="${line([
+          [f.px(-3), f.py(Math.max(-10, at(-3)))],
+          [f.px(top), f.py(at(top))],
+        ])}"/>`,
+      );
+      parts.push(`<text class="tick" x="${f.px(-1.3)}" y="${f.py(at(-1.3)) + 30}">dashed: slope 2</text>`);
     }
-    for (const [kind, sign] of /** @type {const} */ ([["curve", -1], ["curve lifted", 1]])) {
+    for (const [kind, sign] of /** @type {const} */ ([
+      ["curve", -1],
+      ["curve lifted", 1],
+    ])) {
       const some = rows.filter((row) => Math.sign(row.step) === sign && row.missed > 1e-10);
       some.sort((a, b) => Math.abs(a.step) - Math.abs(b.step));
-      const at = some.map((row) => /** @type {[number, number]} */ ([f.px(log(Math.abs(row.step))), f.py(log(row.missed))]));
+      const at = some.map(
+        (row) => /** @type {[number, number]} */ ([f.px(log(Math.abs(row.step))), f.py(log(row.missed))]),
+      );
       parts.push(`<path class="${kind}" d="${line(at)}"/>`);
       for (const [x, y] of at) parts.push(`<path class="stop" d="${mark(x, y, 2.6, sign > 0 ? 1 : 0)}"/>`);
     }

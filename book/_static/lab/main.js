@@ -30,14 +30,18 @@ const KEYS =
 
 /** @param {HTMLElement} place @param {Workshop} workshop */
 function mount(place, workshop) {
-  const { views = "", controls = "", state = "", goal = "", whole } = place.dataset;
+  const { views = "", controls = "", more = "", state = "", goal = "", whole } = place.dataset;
   const linked = whole !== undefined && location.hash.length > 1 ? location.hash.slice(1) : "";
   const { scene, understood } = decode(linked.includes("=") ? linked : state);
   const names = views.split(" ").filter(Boolean);
 
   const line = element("p", { class: "report", role: "status", "aria-live": "polite" });
   const proof = element("p", { class: "proof" });
-  const link = element("a", { class: "share" }, whole === undefined ? "Open in the laboratory" : "Link to this scene");
+  const link = element(
+    "a",
+    { class: "share" },
+    whole === undefined ? "Open in the laboratory" : "Link to this scene",
+  );
   let first = true;
   const app = new App(scene, workshop, {
     views: names,
@@ -55,20 +59,37 @@ function mount(place, workshop) {
     const [title, make] = VIEWS[name];
     const view = make(app);
     app.views.push(view);
-    return element("section", { class: `view ${name}`, "aria-label": title }, element("h3", {}, title), view.element);
+    return element(
+      "section",
+      { class: `view ${name}`, "aria-label": title },
+      element("h3", {}, title),
+      view.element,
+    );
   });
-  const groups = controls.split(" ").filter(Boolean).map((name) => {
-    const made = CONTROLS[name](app);
-    app.views.push(...made);
-    return element("div", { class: "group" }, ...made.map((control) => control.element));
-  });
+  const groups = (/** @type {string} */ names) =>
+    names
+      .split(" ")
+      .filter(Boolean)
+      .map((name) => {
+        const made = CONTROLS[name](app);
+        app.views.push(...made);
+        return element("div", { class: "group" }, ...made.map((control) => control.element));
+      });
+  const row = (/** @type {string} */ names) => element("div", { class: "row" }, ...groups(names));
   app.views.push({ draw: (state) => (proof.textContent = certificate(state)) });
 
   const body = element(
-    "div", { class: "body" },
-    element("div", { class: "controls", role: "group", "aria-label": "Controls of the laboratory" }, ...groups),
+    "div",
+    { class: "body" },
+    element(
+      "div",
+      { class: "controls", role: "group", "aria-label": "Controls of the laboratory" },
+      row(controls),
+      more ? element("details", {}, element("summary", {}, "More controls"), row(more)) : "",
+    ),
+    line,
     element("div", { class: "views" }, ...panels),
-    proof, line,
+    proof,
     element("p", { class: "keys" }, names.includes("plane") ? `${KEYS} ` : "", link),
   );
   body.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
@@ -77,6 +98,12 @@ function mount(place, workshop) {
       app.undo();
     }
   });
+  if (whole !== undefined) {
+    addEventListener(
+      "hashchange",
+      () => location.hash.slice(1) !== app.address && app.reset(decode(location.hash.slice(1)).scene),
+    );
+  }
   if (!understood) line.textContent = "Part of this address was not understood; the rest is shown.";
   /** @type {HTMLElement | null} */ (place.querySelector(".still"))?.setAttribute("hidden", "");
   place.append(body);
@@ -94,18 +121,29 @@ export function start({ source, css, modules }) {
   }
   document.head.append(element("style", {}, css));
   const workshop = new Workshop(source);
-  const eye = new IntersectionObserver((entries) => {
-    for (const { isIntersecting, target } of entries) {
-      if (!isIntersecting) continue;
-      eye.unobserve(target);
-      try {
-        mount(/** @type {HTMLElement} */ (target), workshop);
-      } catch (error) {
-        target.append(element("p", { class: "report" }, "The laboratory does not work in this browser; this is a picture of it."));
-        throw error;
+  const eye = new IntersectionObserver(
+    (entries) => {
+      for (const { isIntersecting, target } of entries) {
+        if (!isIntersecting) continue;
+        eye.unobserve(target);
+        try {
+          mount(/** @type {HTMLElement} */ (target), workshop);
+        } catch (error) {
+          target.append(
+            element(
+              "p",
+              { class: "report" },
+              "The laboratory does not work in this browser; this is a picture of it.",
+            ),
+          );
+          throw error;
+        }
       }
-    }
-  }, { rootMargin: "200px" });
-  for (const place of document.querySelectorAll(".laboratory")) eye.observe(place);
+    },
+    { rootMargin: "200px" },
+  );
+  const observe = () => document.querySelectorAll(".laboratory").forEach((place) => eye.observe(place));
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", observe);
+  else observe();
   Object.assign(globalThis, { laboratory: { modules, workshop } });
 }

@@ -38,7 +38,8 @@ export function minimise(risk, start, maxSteps = 300) {
     const rounding = 4 * EPS * Math.abs(here.value);
     // Where R no longer shows a difference, its gradient does.
     const visible = promised > 4 * rounding;
-    const there = next && (visible ? kept > 1e-3 * promised : kept >= -rounding) ? derivatives(risk, next) : null;
+    const there =
+      next && (visible ? kept > 1e-3 * promised : kept >= -rounding) ? derivatives(risk, next) : null;
     if (!next || !there || !(visible || norm(there.gradient) < size)) {
       if (next && !visible && size < 1e-3 * TOLERANCE * unit) break; // no more digits
       mu = Math.max(4 * mu, least);

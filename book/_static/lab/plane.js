@@ -29,9 +29,19 @@ export function plane(app) {
   const names = element("svg:g", { class: "names", "aria-hidden": "true" });
   const svg = element(
     "svg:svg",
-    { viewBox: `0 0 ${SIZE} ${SIZE}`, role: "group", "aria-label": "The plane with its points", class: "plane" },
+    {
+      viewBox: `0 0 ${SIZE} ${SIZE}`,
+      role: "group",
+      "aria-label": "The plane with its points",
+      class: "plane",
+    },
     element("svg:rect", { class: "paper", width: SIZE, height: SIZE }),
-    region, without, line, dots, stars, names,
+    region,
+    without,
+    line,
+    dots,
+    stars,
+    names,
   );
   /** @type {Map<string, any>} */
   const shown = new Map();
@@ -101,7 +111,8 @@ export function plane(app) {
     else if (event.key === "PageDown") app.next(kind, 1);
     else if (event.key === "PageUp") app.next(kind, -1);
     else if (kind === "p" && (event.key === "Delete" || event.key === "Backspace")) app.removePoint(id);
-    else if (kind === "p" && (event.key === "+" || event.key === "-")) app.weigh(id, event.key === "+" ? 0.25 : -0.25);
+    else if (kind === "p" && (event.key === "+" || event.key === "-"))
+      app.weigh(id, event.key === "+" ? 0.25 : -0.25);
     else return;
     event.preventDefault();
     const { scene } = app.state;

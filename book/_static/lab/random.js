@@ -39,6 +39,13 @@ export function initial(hidden, seed) {
     const bound = Math.fround(1 / Math.sqrt(inputs));
     return Math.fround((bits() & 0xffffff) * 2 ** -24 * (2 * bound) - bound);
   };
-  const counts = hidden ? [[2, 3 * hidden], [hidden, hidden + 1]] : [[2, 3]];
-  return Float64Array.from(counts.flatMap(([inputs, count]) => Array.from({ length: count }, () => uniform(inputs))));
+  const counts = hidden
+    ? [
+        [2, 3 * hidden],
+        [hidden, hidden + 1],
+      ]
+    : [[2, 3]];
+  return Float64Array.from(
+    counts.flatMap(([inputs, count]) => Array.from({ length: count }, () => uniform(inputs))),
+  );
 }

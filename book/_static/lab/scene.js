@@ -46,7 +46,11 @@ export function weights(scene, convention) {
 }
 
 /** @param {Scene} scene @returns {import("./mlp.js").Risk} */
-export const riskOf = (scene) => ({ data: scene.points, weights: weights(scene, scene.retrain), l2: scene.l2 });
+export const riskOf = (scene) => ({
+  data: scene.points,
+  weights: weights(scene, scene.retrain),
+  l2: scene.l2,
+});
 
 /** @param {number[]} values */
 const list = (values) => values.map((v) => +v.toPrecision(9)).join(",");
@@ -58,7 +62,16 @@ const list = (values) => values.map((v) => +v.toPrecision(9)).join(",");
 export function encode(scene) {
   const plain = ring();
   const said = new URLSearchParams();
-  for (const key of /** @type {const} */ (["l2", "damping", "hidden", "seed", "point", "test", "predict", "retrain"])) {
+  for (const key of /** @type {const} */ ([
+    "l2",
+    "damping",
+    "hidden",
+    "seed",
+    "point",
+    "test",
+    "predict",
+    "retrain",
+  ])) {
     if (scene[key] !== plain[key]) said.set(key, String(scene[key]));
   }
   for (const key of /** @type {const} */ (["all", "leash"])) if (scene[key]) said.set(key, "1");
@@ -120,7 +133,9 @@ export function decode(text) {
   }
   for (const [key, value] of new URLSearchParams(text)) {
     const place = /^([pt])(\d{1,3})$/.exec(key);
-    const good = place ? put(scene, place[1], Number(place[2]), value.split(",").map(Number)) : readers[key]?.(value);
+    const good = place
+      ? put(scene, place[1], Number(place[2]), value.split(",").map(Number))
+      : readers[key]?.(value);
     understood &&= Boolean(good);
   }
   if (scene.at && scene.at.length !== size(scene.hidden)) [scene.at, understood] = [null, false];
@@ -150,13 +165,18 @@ function put(scene, kind, place, v) {
 /** Parameters as letters; single precision is enough for a start. @param {Float64Array} theta */
 function packed(theta) {
   const bytes = new Uint8Array(Float32Array.from(theta).buffer);
-  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+  return btoa(String.fromCharCode(...bytes))
+    .replaceAll("+", "-")
+    .replaceAll("/", "_")
+    .replaceAll("=", "");
 }
 
 /** @param {string} text */
 function unpacked(text) {
   try {
-    const bytes = Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
+    const bytes = Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) =>
+      c.charCodeAt(0),
+    );
     const theta = Float64Array.from(new Float32Array(bytes.buffer));
     return theta.every(Number.isFinite) ? theta : null;
   } catch {

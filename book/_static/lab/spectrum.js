@@ -15,16 +15,22 @@ export function spectrum() {
     const top = Math.ceil(Math.log10(Math.max(d[p - 1], 1e-2)) + 0.05);
     const exponents = Array.from({ length: top + 6 }, (_, k) => k - 5);
     const f = frame({
-      x: [0, p + 1], y: [-5.6, top], height: 260,
-      xLabel: "direction, softest first", yLabel: "eigenvalue of H",
-      xTicks: [1, ...[10, 20, 30, 40].filter((k) => k < p - 1), p], yTicks: exponents,
+      x: [0, p + 1],
+      y: [-5.6, top],
+      height: 260,
+      xLabel: "direction, softest first",
+      yLabel: "eigenvalue of H",
+      xTicks: [1, ...[10, 20, 30, 40].filter((k) => k < p - 1), p],
+      yTicks: exponents,
       yText: (e) => (e === 0 ? "1" : `10<tspan dy="-4" font-size="8">${said(e)}</tspan>`),
     });
     const parts = [...f.parts];
     const level = (/** @type {number} */ v) => f.py(v > floor ? Math.log10(v) : -5.4);
     if (scene.l2 > floor / 2) {
       parts.push(`<path class="guide dashed" d="M${f.left} ${r(level(2 * scene.l2))}H${f.right}"/>`);
-      parts.push(`<text class="tick" x="${f.right}" y="${r(level(2 * scene.l2) - 5)}" text-anchor="end">2λ</text>`);
+      parts.push(
+        `<text class="tick" x="${f.right}" y="${r(level(2 * scene.l2) - 5)}" text-anchor="end">2λ</text>`,
+      );
     }
     const loud = heard();
     d.forEach((v, k) => {

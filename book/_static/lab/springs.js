@@ -32,7 +32,12 @@ export function springs() {
     }
     const { force, answer, share } = bySpring(state);
     const p = force.length;
-    const sum = share.map(((total) => (v) => (total += v))(0));
+    const sum = share.map(
+      (
+        (total) => (v) =>
+          (total += v)
+      )(0),
+    );
     const rows = [
       { values: force.map(Math.abs), label: "it pulls", kind: "force" },
       { values: answer.map(Math.abs), label: "it gives way", kind: "answer" },
@@ -45,7 +50,10 @@ export function springs() {
         const low = Math.min(...all) < 0 ? Math.min(-0.1 * far, 1.05 * Math.min(...all)) : 0;
         const high = Math.max(...all) > 0 ? Math.max(0.1 * far, 1.05 * Math.max(...all)) : 0;
         const f = frame({
-          x: [0, p + 1], y: [low, high], height: 140, yLabel: label,
+          x: [0, p + 1],
+          y: [low, high],
+          height: 140,
+          yLabel: label,
           xLabel: row === 2 ? "direction of H, softest first" : "",
           xTicks: row === 2 ? [1, ...[10, 20, 30, 40].filter((k) => k < p - 1), p] : [],
         });
@@ -58,7 +66,8 @@ export function springs() {
         return `<g transform="translate(0 ${row * 125})">${f.parts.join("")}<path class="axis" d="M${f.left} ${r(f.py(0))}H${f.right}"/>${bars.join("")}${steps}</g>`;
       })
       .join("");
-    const best = (/** @type {number[]} */ v) => v.reduce((a, x, k) => (Math.abs(x) > Math.abs(v[a]) ? k : a), 0);
+    const best = (/** @type {number[]} */ v) =>
+      v.reduce((a, x, k) => (Math.abs(x) > Math.abs(v[a]) ? k : a), 0);
     const [pull, way] = [best(force), best(answer)];
     const { d } = state.eigen();
     words.textContent =

@@ -57,21 +57,28 @@ export function roundUp(x) {
 export function frame({ x, y, xLabel, yLabel, width = 400, height = 320, ...rest }) {
   const [left, right, top, bottom] = [58, 10, 10, 42];
   const px = (/** @type {number} */ v) => left + ((v - x[0]) / (x[1] - x[0])) * (width - left - right);
-  const py = (/** @type {number} */ v) => height - bottom - ((v - y[0]) / (y[1] - y[0])) * (height - top - bottom);
+  const py = (/** @type {number} */ v) =>
+    height - bottom - ((v - y[0]) / (y[1] - y[0])) * (height - top - bottom);
   const { xTicks = ticks(...x), yTicks = ticks(...y), xText = said, yText = said } = rest;
   const below = height - bottom;
   const parts = [`<path class="axis" d="M${left} ${top}V${below}H${width - right}"/>`];
   for (const v of xTicks) {
     parts.push(`<path class="axis" d="M${r(px(v))} ${below}v4"/>`);
-    parts.push(`<text class="tick" x="${r(px(v))}" y="${below + 17}" text-anchor="middle">${xText(v)}</text>`);
+    parts.push(
+      `<text class="tick" x="${r(px(v))}" y="${below + 17}" text-anchor="middle">${xText(v)}</text>`,
+    );
   }
   for (const v of yTicks) {
     parts.push(`<path class="axis" d="M${left} ${r(py(v))}h-4"/>`);
     parts.push(`<text class="tick" x="${left - 7}" y="${r(py(v) + 4)}" text-anchor="end">${yText(v)}</text>`);
   }
   const middle = top + (below - top) / 2;
-  parts.push(`<text class="label" x="${left + (width - left - right) / 2}" y="${height - 5}" text-anchor="middle">${xLabel}</text>`);
-  parts.push(`<text class="label" transform="translate(13 ${middle}) rotate(-90)" text-anchor="middle">${yLabel}</text>`);
+  parts.push(
+    `<text class="label" x="${left + (width - left - right) / 2}" y="${height - 5}" text-anchor="middle">${xLabel}</text>`,
+  );
+  parts.push(
+    `<text class="label" transform="translate(13 ${middle}) rotate(-90)" text-anchor="middle">${yLabel}</text>`,
+  );
   return { px, py, left, right: width - right, top, bottom: below, parts, width, height };
 }
 

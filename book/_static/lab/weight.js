@@ -21,19 +21,33 @@ export function tangent({ scene, influences, chosen }) {
 }
 
 /**
- * By what all weights are divided to be in units of those that the others have, when a part a of the chosen point is
- * gone and, by the convention, shared among the others.
+ * The weight of the chosen point when a part a of it is gone; in units of the others' weight, which grows where they
+ * share what is gone.
  * @param {State} state @param {number} a
  */
-function share({ scene, chosen }, a) {
-  if (scene.retrain === "zero") return 1;
-  const total = scene.points.reduce((sum, z) => sum + z.m, 0);
-  return 1 + (a * scene.points[chosen].m) / (total - scene.points[chosen].m);
+function left({ scene, chosen }, a) {
+  const { m } = scene.points[chosen];
+  const others = scene.points.reduce((sum, z) => sum + z.m, 0) - m;
+  return (m * (1 - a)) / (scene.retrain === "mean" ? 1 + (a * m) / others : 1);
+}
+
+/** Where the minimum is lost: where its branch turns back, or the stop before which the way was broken. @param {State} state */
+export function foldAt(state) {
+  const broken = state.way?.find((stop) => stop.broken);
+  if (!broken) return null;
+  const turn = state.branch?.findIndex((stop) => !stop.stable) ?? -1;
+  return turn > 0 && broken.m < state.scene.points[state.chosen].m
+    ? left(state, /** @type {any} */ (state.branch)[turn].a)
+    : broken.m;
 }
 
 /** @param {App} app */
 export function weight(app) {
-  const svg = element("svg:svg", { viewBox: "0 0 400 300", role: "img", "aria-label": "Test loss against weight" });
+  const svg = element("svg:svg", {
+    viewBox: "0 0 400 300",
+    role: "img",
+    "aria-label": "Test loss against weight",
+  });
   const words = element("p", { class: "words" });
 
   /** @param {State} state */
@@ -57,35 +71,55 @@ export function weight(app) {
     const [least, largest] = [Math.min(...losses), Math.max(...losses)];
     const room = Math.max(0.25 * (largest - least), 0.02);
     const f = frame({
-      x: [0, most], y: [Math.max(0, least - room), largest + room], height: 300,
-      xLabel: `weight of point ${scene.point}, in units of 1/n`, yLabel: `loss at test point ${scene.test}`,
+      x: [0, most],
+      y: [Math.max(0, least - room), largest + room],
+      height: 300,
+      xLabel: `weight of point ${scene.point}, in units of 1/n`,
+      yLabel: `loss at test point ${scene.test}`,
     });
     const parts = [...f.parts];
     const inside = (/** @type {number} */ v) => Math.max(f.top, Math.min(f.bottom, v));
     const on = (/** @type {number} */ x) => now + slope * (x - m);
-    parts.push(`<clipPath id="inside-${app.id}"><rect x="${f.left}" y="${f.top}" width="${f.right - f.left}" height="${f.bottom - f.top}"/></clipPath>`);
-    parts.push(`<path class="guide" clip-path="url(#inside-${app.id})" d="${line([[f.px(0), f.py(on(0))], [f.px(most), f.py(on(most))]])}"/>`);
+    parts.push(
+      `<clipPath id="inside-${app.id}"><rect x="${f.left}" y="${f.top}" width="${f.right - f.left}" height="${f.bottom - f.top}"/></clipPath>`,
+    );
+    parts.push(
+      `<path class="guide" clip-path="url(#inside-${app.id})" d="${line([
+        [f.px(0), f.py(on(0))],
+        [f.px(most), f.py(on(most))],
+      ])}"/>`,
+    );
     parts.push(`<path class="axis faint" d="M${r(f.px(1))} ${f.top}V${f.bottom}"/>`);
     const runs = pieces(curve, { m, loss: now });
-    for (const run of runs) parts.push(`<path class="curve" d="${line(run.map((s) => [f.px(s.m), f.py(s.loss)]))}"/>`);
+    for (const run of runs)
+      parts.push(`<path class="curve" d="${line(run.map((s) => [f.px(s.m), f.py(s.loss)]))}"/>`);
     if (branch) {
       // The part of the branch beyond the fold: saddles.
       const bend = branch.findIndex((stop) => !stop.stable);
-      const at = branch.slice(bend - 1).map((stop) => /** @type {[number, number]} */ ([f.px(m * (1 - stop.a) / share(state, stop.a)), f.py(loss(stop.theta, test))]));
-      if (bend > 0) parts.push(`<path class="curve saddle" clip-path="url(#inside-${app.id})" d="${line(at)}"/>`);
+      const at = branch
+        .slice(bend - 1)
+        .map(
+          (stop) =>
+            /** @type {[number, number]} */ ([f.px(left(state, stop.a)), f.py(loss(stop.theta, test))]),
+        );
+      if (bend > 0)
+        parts.push(`<path class="curve saddle" clip-path="url(#inside-${app.id})" d="${line(at)}"/>`);
     }
     for (const stop of curve) {
-      if (Number.isFinite(stop.loss)) parts.push(`<path class="stop" d="${mark(f.px(stop.m), f.py(stop.loss), 2.6, 0)}"/>`);
+      if (Number.isFinite(stop.loss))
+        parts.push(`<path class="stop" d="${mark(f.px(stop.m), f.py(stop.loss), 2.6, 0)}"/>`);
     }
-    const fold = curve.find((stop) => stop.broken);
-    if (fold) {
-      const x = f.px(fold.m);
-      parts.push(`<path class="fold" d="M${r(x)} ${f.top}V${f.bottom}"/>`);
-      parts.push(`<text class="tick" x="${r(x + 4)}" y="${f.top + 11}">fold</text>`);
+    const fold = foldAt(state);
+    if (fold !== null) {
+      parts.push(`<path class="fold" d="M${r(f.px(fold))} ${f.top}V${f.bottom}"/>`);
+      parts.push(
+        `<text class="tick" x="${r(f.px(fold) - 4)}" y="${f.top + 11}" text-anchor="end">fold</text>`,
+      );
     }
     parts.push(`<path class="chosen stop" d="${mark(f.px(m), inside(f.py(now)), 6, 0)}"/>`);
     svg.innerHTML = parts.join("");
-    const place = fold ? ` At ${said(fold.m)} the minimum is gone: beyond, training ends in another one.` : "";
+    const place =
+      fold === null ? "" : ` At ${said(fold)}/n the minimum is gone; beyond, training ends in another one.`;
     words.textContent = `At weight ${said(m)}/n the test loss is ${now.toFixed(4)}; its tangent changes by ${signed(slope)} for each 1/n.${place}`;
     svg.setAttribute("aria-label", words.textContent);
   }

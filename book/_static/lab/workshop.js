@@ -1,4 +1,4 @@
-// A worker for the jobs, one at a time. Of several that wait under one name, only the newest is done.
+// A worker for the jobs, one at a time. Of several that wait under one key, only the newest is done.
 
 import { JOBS } from "./jobs.js";
 
@@ -10,7 +10,7 @@ export function serve() {
 export class Workshop {
   /** @param {() => string} source the text of the script, of which a worker is made */
   constructor(source) {
-    /** @type {Map<string, {args: any[], then: (result: any) => void}>} */
+    /** @type {Map<string, {name: string, args: any[], then: (result: any) => void}>} */
     this.waiting = new Map();
     /** @type {((result: any) => void) | null} */
     this.busy = null;
@@ -29,9 +29,9 @@ export class Workshop {
     }
   }
 
-  /** @param {string} name @param {any[]} args @param {(result: any) => void} then */
-  ask(name, args, then) {
-    this.waiting.set(name, { args, then });
+  /** @param {string} key @param {string} name of the job @param {any[]} args @param {(result: any) => void} then */
+  ask(key, name, args, then) {
+    this.waiting.set(key, { name, args, then });
     if (!this.busy) this.next();
   }
 
@@ -42,8 +42,8 @@ export class Workshop {
   next() {
     const [first] = this.waiting;
     if (!first) return;
-    const [name, { args, then }] = first;
-    this.waiting.delete(name);
+    const [key, { name, args, then }] = first;
+    this.waiting.delete(key);
     this.busy = then;
     if (this.worker) this.worker.postMessage({ name, args });
     else setTimeout(() => this.finish(JOBS[name](...args)));
