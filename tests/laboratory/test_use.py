@@ -172,7 +172,7 @@ def luminance(colour):
 def test_what_is_drawn_stands_out_by_three_to_one():
     """Axe looks at text alone."""
     css = (laboratory.LAB / "lab.css").read_text(encoding="utf-8")
-    modes = [dict(re.findall(r"--lab-(\w+): (#\w{6})", block)) for block in re.findall(r"\{[^}]*--lab-ink[^}]*\}", css)]
+    modes = [dict(re.findall(r"--lab-(\w+): (#\w{6})", block)) for block in re.findall(r"\{[^}]*--lab-ink: [^}]*\}", css)]
     assert len(modes) == 2
     for colours in modes:
         for ink in ("ink", "faint", "harm", "help", "lift"):
@@ -374,7 +374,7 @@ def test_every_task_can_be_done_and_is_not_done_from_the_start(page, name):
 def test_over_the_fold_there_is_no_way_back_but_undo(page):
     form = Form(page, "fold")
     brink = form.get("app.state.found.value")
-    assert "fold" in page.locator(".view.weight svg").inner_text()
+    assert "fold" in page.locator(".view.weight svg").text_content()
     assert 0.94 < float(re.search(r"At ([\d.]+)/n the minimum is gone", page.locator(".weight .words").inner_text())[1]) < 0.96
     form.do("app.changePoint(31, () => ({ m: 0.9 }))")
     assert form.get("app.state.jumped")

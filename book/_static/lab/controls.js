@@ -59,15 +59,13 @@ function slider(app, text, values, get, set, unit = said) {
 function number(app, text, get, set, limits) {
   const input = element("input", { type: "number", ...limits });
   input.addEventListener("change", () => {
-    const v = Number(input.value);
-    if (input.value !== "" && v >= limits.min && v <= limits.max) set(v);
-    input.value = String(get(app.state));
+    const v = +Number(input.value).toPrecision(9); // as many digits as an address holds
+    const good = input.value !== "" && v >= limits.min && v <= limits.max;
+    if (good && (limits.step < 1 || Number.isInteger(v))) set(v);
+    show();
   });
-  return {
-    element: labelled(text, input),
-    draw: (/** @type {State} */ state) =>
-      document.activeElement === input || (input.value = String(get(state))),
-  };
+  const show = () => (input.value = String(+get(app.state).toPrecision(6)));
+  return { element: labelled(text, input), draw: () => document.activeElement === input || show() };
 }
 
 /** @param {App} app @param {string} text @param {() => void} act @param {string} [why] @param {(state: State) => boolean} [possible] */

@@ -53,7 +53,7 @@ export const riskOf = (scene) => ({
 });
 
 /** @param {number[]} values */
-const list = (values) => values.map((v) => +v.toPrecision(9)).join(",");
+const list = (values) => values.map((v) => +Number(v).toPrecision(9)).join(",");
 
 /**
  * The scene in words that fit into an address: what differs from the book's problem.
@@ -135,7 +135,7 @@ export function decode(text) {
     const place = /^([pt])(\d{1,3})$/.exec(key);
     const good = place
       ? put(scene, place[1], Number(place[2]), value.split(",").map(Number))
-      : readers[key]?.(value);
+      : Object.hasOwn(readers, key) && readers[key](value);
     understood &&= Boolean(good);
   }
   if (scene.at && scene.at.length !== size(scene.hidden)) [scene.at, understood] = [null, false];
@@ -148,7 +148,10 @@ export function decode(text) {
 function put(scene, kind, place, v) {
   const good = v.length === (kind === "p" ? 4 : 3) && v.every(Number.isFinite) && (v[2] === 0 || v[2] === 1);
   if (!good) return false;
-  const z = { x: /** @type {[number, number]} */ ([v[0], v[1]]), y: v[2] };
+  // The text has nine digits, which name a number of single precision, as the book's are.
+  const was = (kind === "p" ? TRAIN : TEST)[place] ?? [];
+  const exact = (/** @type {number} */ k) => (list([Math.fround(was[k])]) === list([v[k]]) ? Math.fround(was[k]) : v[k]);
+  const z = { x: /** @type {[number, number]} */ ([exact(0), exact(1)]), y: v[2] };
   if (kind === "t") {
     if (place > scene.tests.length) return false;
     scene.tests[place] = z;
