@@ -44,7 +44,7 @@ TABLE: tuple[tuple[str, tuple[str, ...]], ...] = (
                                "tests/mistakes/test_planted_in_helpers.py")),
     ("notebooks/*",           ("tests/book/test_notebooks.py",)),
     ("benchmarks/*",          ("tests/book/test_notebooks.py", "tests/book/test_project.py")),
-    ("tests/mistakes.toml",   ("tests/mistakes", "tests/book/test_site.py")),
+    ("tests/mistakes.toml",   ("tests/mistakes", "tests/laboratory/test_planted.py", "tests/book/test_site.py")),
     ("tests/*/test_*.py",     (ITSELF,)),
     ("tests/mistakes/*",      ("tests/mistakes",)),
     ("tests/laboratory/*",    ("tests/laboratory",)),

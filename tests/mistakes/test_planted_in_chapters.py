@@ -11,7 +11,7 @@ from tests.mistakes.planting import chapters_that_catch
 from tools import chapters as book
 
 MISTAKES = book.mistakes()
-PLANTED = [mistake for mistake in MISTAKES if not mistake["plant_file"].startswith("helpers/")]
+PLANTED = [mistake for mistake in MISTAKES if mistake["plant_file"].endswith(".md")]
 CATCHING = {chapter for mistake in MISTAKES for chapter in chapters_that_catch(mistake)}
 
 
