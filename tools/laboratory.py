@@ -9,6 +9,7 @@ holds every module as a function, and the worker is made of that script's own te
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
 import tomllib
@@ -23,6 +24,13 @@ from tools.command import ROOT
 LAB = ROOT / "book" / "_static" / "lab"
 FORMS = LAB / "forms.toml"
 FIRST = "main.js"
+SCRIPT = "_static/laboratory.js"  # in the site
+SETTINGS = ("views", "controls", "more", "state", "goal")
+# Loads the script when the form comes into view; the script finds all forms of the page.
+LOADER = """<script>(() => { const place = document.currentScript.previousElementSibling, src = "%s";
+new IntersectionObserver((seen, eye) => { if (!seen.some((one) => one.isIntersecting)) return; eye.disconnect();
+if (!document.querySelector(`script[src="${src}"]`)) document.head.append(Object.assign(
+document.createElement("script"), { src })); }, { rootMargin: "400px" }).observe(place); })();</script>"""
 # The modules use these forms of import and export alone; a test holds them to that.
 IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w-]+\.js)";\n', re.M)
 REMARK = re.compile(r"^ *(?://[^\n]*|/\*\*(?:(?!\*/).)*\*/)\n", re.M | re.S)
@@ -76,6 +84,27 @@ def still(name: str) -> Path:
     return LAB / f"still-{name}.svg"
 
 
+def html(name: str, up: str) -> str:
+    """The place of a form: what is asked, a picture, and what the script needs to know.
+
+    ``up`` leads from the page to the root of the site.
+    """
+    form = forms()[name]
+    data = {key: form.get(key, "") for key in SETTINGS}
+    data["home"] = f"{up}book/lab.html"
+    if name == "whole":
+        data["whole"] = ""
+    attributes = "".join(f' data-{key}="{escape(value)}"' for key, value in data.items())
+    version = hashlib.sha256(script().encode()).hexdigest()[:8]
+    return (
+        f'<div class="laboratory" id="laboratory-{name}"{attributes}>\n'
+        f'<p class="task">{escape(form["task"])}</p>\n'
+        f'<figure class="still"><img src="{up}_static/lab/{still(name).name}" alt="{escape(form["alt"])}" '
+        'loading="lazy" width="800" height="400"></figure>\n'
+        "</div>\n" + LOADER % f"{up}{SCRIPT}?{version}"
+    )
+
+
 # The first two views of a form, side by side in one picture that needs no style sheet.
 DRAW = """(place) => {
   const copied = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-size"];
@@ -103,20 +132,21 @@ DRAW = """(place) => {
     const scale = 390 / width;
     tallest = Math.max(tallest, height * scale);
     const title = view.querySelector("h3").textContent;
-    return `<g transform="translate(${410 * place} 0)"><text x="4" y="16" font-size="15" font-weight="600">${title}</text>` +
+    return `<g transform="translate(${410 * place} 0)">` +
+      `<text x="4" y="16" font-size="15" font-weight="600">${title}</text>` +
       `<g transform="translate(0 26) scale(${scale})">${copy.innerHTML}</g></g>`;
   });
   const all = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 800 ${Math.ceil(tallest + 32)}" ` +
     `font-family="system-ui, 'DejaVu Sans', sans-serif" fill="#23272b">${parts.join("")}</svg>`;
   return new XMLSerializer().serializeToString(new DOMParser().parseFromString(all, "image/svg+xml")) + "\\n";
 }"""
-PAGE = """<!doctype html><html lang="en" data-theme="light"><meta charset="utf-8"><title>Stills</title><body>{}</body></html>"""
+PAGE = """<!doctype html><html lang="en" data-theme="light"><meta charset="utf-8"><title>Stills</title>
+<body>{}</body></html>"""
 
 
 def place(name: str) -> str:
     """A form as bare HTML."""
-    keys = sorted({"views", "controls", "more", "state", "goal"} & forms()[name].keys())
-    data = " ".join(f'data-{key}="{escape(forms()[name][key])}"' for key in keys)
+    data = " ".join(f'data-{key}="{escape(forms()[name].get(key, ""))}"' for key in SETTINGS)
     return f'<div class="laboratory" {data}></div>'
 
 
@@ -155,7 +185,7 @@ def ring() -> str:
 
     train, test = the_ring()
     return (
-        "// Written by tools/laboratory.py from `helpers.ring`: x₁, x₂ (single precision) and the label of each example.\n"
+        "// Written by tools/laboratory.py from `helpers.ring`: x₁, x₂ (single precision) and label of each example.\n"
         "\n"
         f"export const TRAIN = [\n{rows(train)}];\n"
         "\n"

@@ -6,9 +6,7 @@ are in ``book/_static/lab/forms.toml``.
 
 from __future__ import annotations
 
-import hashlib
 import sys
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +18,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tools import laboratory as lab  # noqa: E402
-
-SCRIPT = "_static/laboratory.js"
-# Loads the script when the form comes into view; the script finds all forms of the page.
-LOADER = """<script>(() => { const place = document.currentScript.previousElementSibling, src = "%s";
-new IntersectionObserver((seen, eye) => { if (!seen.some((one) => one.isIntersecting)) return; eye.disconnect();
-if (!document.querySelector(`script[src="${src}"]`)) document.head.append(Object.assign(
-document.createElement("script"), { src })); }, { rootMargin: "400px" }).observe(place); })();</script>"""
-
-
-def html(name: str, form: dict[str, Any], up: str) -> str:
-    """The place of a form: what is asked, a picture, and what the script needs to know. ``up`` leads to the site's root."""
-    data = {key: form.get(key, "") for key in ("views", "controls", "more", "state", "goal")}
-    data["home"] = f"{up}book/lab.html"
-    if name == "whole":
-        data["whole"] = ""
-    attributes = "".join(f' data-{key}="{escape(value)}"' for key, value in data.items())
-    version = hashlib.sha256(lab.script().encode()).hexdigest()[:8]
-    return (
-        f'<div class="laboratory" id="laboratory-{name}"{attributes}>\n'
-        f'<p class="task">{escape(form["task"])}</p>\n'
-        f'<figure class="still"><img src="{up}_static/lab/{lab.still(name).name}" alt="{escape(form["alt"])}" '
-        'loading="lazy" width="800" height="400"></figure>\n'
-        "</div>\n" + LOADER % f"{up}{SCRIPT}?{version}"
-    )
 
 
 class Laboratory(SphinxDirective):
@@ -58,13 +32,13 @@ class Laboratory(SphinxDirective):
         for path in sorted(lab.LAB.iterdir()):
             self.env.note_dependency(str(path))
         up = "../" * self.env.docname.count("/")
-        return [nodes.raw("", html(name, lab.forms()[name], up), format="html")]
+        return [nodes.raw("", lab.html(name, up), format="html")]
 
 
 def write_script(app: Sphinx, error: Exception | None) -> None:
     """Put the laboratory's script into the site."""
     if not error and app.builder.format == "html":
-        (Path(app.outdir) / SCRIPT).write_text(lab.script(), encoding="utf-8")
+        (Path(app.outdir) / lab.SCRIPT).write_text(lab.script(), encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -12,9 +11,6 @@ from tests.laboratory.scenes import Laboratory
 from tests.pages.page_visits import WIDE, serve
 from tools import browser as browsers
 from tools import laboratory
-
-sys.path.insert(0, str(laboratory.ROOT / "book" / "_ext"))
-import laboratory as extension  # noqa: E402
 
 PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>{name}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
@@ -49,10 +45,10 @@ def folder(tmp_path_factory):
     (folder / "book").mkdir()
     (folder / "_static" / "lab").mkdir(parents=True)
     (folder / "_static" / "laboratory.js").write_text(laboratory.script(), encoding="utf-8")
-    for name, form in laboratory.forms().items():
+    for name in laboratory.forms():
         still = laboratory.still(name)
         (folder / "_static" / "lab" / still.name).write_bytes(still.read_bytes())
-        body = extension.html(name, form, "../")
+        body = laboratory.html(name, "../")
         file = "lab" if name == "whole" else name
         (folder / "book" / f"{file}.html").write_text(PAGE.format(name=name, before="", form=body), encoding="utf-8")
     far = PAGE.format(name="far", before='<div style="height: 4000px"></div>', form=body + body)

@@ -43,23 +43,27 @@ window.ask = {
     const found = the["newton.js"].minimise(risk(problem), vector(theta));
     return tests.map((z) => list(the["influence.js"].influence(risk(problem), found, z, damping)));
   },
-  predicted: (I, weights, convention) => list(the["influence.js"].predictedChange(vector(I), vector(weights), convention)),
+  predicted: (I, weights, convention) =>
+    list(the["influence.js"].predictedChange(vector(I), vector(weights), convention)),
   retrainings: (problem, theta, convention, leash) =>
     the["jobs.js"].retrainings(risk(problem), vector(theta), convention, leash).map(end),
   changes: (problem, theta, convention, tests) => {
     const found = the["newton.js"].minimise(risk(problem), vector(theta));
     const ends = the["jobs.js"].retrainings(risk(problem), vector(theta), convention, 0);
-    return tests.map((z) => ends.map((e) => the["influence.js"].actualChange(found, e, z)).map((v) => (Number.isNaN(v) ? null : v)));
+    const number = (v) => (Number.isNaN(v) ? null : v);
+    return tests.map((z) => ends.map((e) => number(the["influence.js"].actualChange(found, e, z))));
   },
   agreement: (x, y) => the["influence.js"].agreement(x, y),
   follow: (problem, theta, from, to) =>
-    the["jobs.js"].follow(problem, vector(theta), from, to).map((stop) => ({ ...end(stop), m: stop.m, broken: stop.broken })),
+    the["jobs.js"]
+      .follow(problem, vector(theta), from, to)
+      .map((stop) => ({ ...end(stop), m: stop.m, broken: stop.broken })),
   section: (problem, theta, from, to) => the["jobs.js"].section(problem, vector(theta), from, to),
   branch: (problem, theta) =>
     the["jobs.js"].branch(problem, vector(theta)).map((stop) => ({ ...stop, theta: list(stop.theta) })),
   there_and_back: (text) => {
     const { scene, understood } = the["scene.js"].decode(text);
-    return { text: the["scene.js"].encode(scene), understood, points: scene.points.length, scene: { ...scene, at: list(scene.at) } };
+    return { text: the["scene.js"].encode(scene), understood, points: scene.points.length };
   },
 };
 """

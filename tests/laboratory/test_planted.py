@@ -24,7 +24,9 @@ def planted(mistake, folder):
     shutil.copytree(laboratory.LAB, modules)
     path = modules / mistake["plant_file"].rpartition("/")[2]
     text = path.read_text(encoding="utf-8")
-    assert text.count(mistake["old"]) == 1, f"{mistake['name']}: `old` occurs {text.count(mistake['old'])} times, not once"
+    assert text.count(mistake["old"]) == 1, (
+        f"{mistake['name']}: `old` occurs {text.count(mistake['old'])} times, not once"
+    )
     path.write_text(text.replace(mistake["old"], mistake["new"]), encoding="utf-8")
     return laboratory.script(modules)
 

@@ -37,7 +37,9 @@ class Form:
         self.page.wait_for_function(SETTLED, timeout=60_000)
 
     def get(self, expression):
-        return self.page.evaluate(f"(() => {{ const {{ app }} = document.querySelector('.laboratory'); return {expression}; }})()")
+        return self.page.evaluate(
+            f"(() => {{ const {{ app }} = document.querySelector('.laboratory'); return {expression}; }})()"
+        )
 
     def do(self, expression):
         """Make a change and wait until all that follows from it is there."""
@@ -61,7 +63,7 @@ class Form:
         self.wait()
 
 
-# --------------------------------------------------------------------------------------------------- it opens, anywhere
+# -------------------------------------------------------------------------------------------------- it opens, anywhere
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -146,7 +148,7 @@ def test_the_pictures_are_what_the_laboratory_draws(page):
         assert all(abs(float(a) - float(b)) <= 1.0 for a, b in pairs), name
 
 
-# ----------------------------------------------------------------------------------------------------------- for everybody
+# ------------------------------------------------------------------------------------------------------- for everybody
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -172,7 +174,9 @@ def luminance(colour):
 def test_what_is_drawn_stands_out_by_three_to_one():
     """Axe looks at text alone."""
     css = (laboratory.LAB / "lab.css").read_text(encoding="utf-8")
-    modes = [dict(re.findall(r"--lab-(\w+): (#\w{6})", block)) for block in re.findall(r"\{[^}]*--lab-ink: [^}]*\}", css)]
+    modes = [
+        dict(re.findall(r"--lab-(\w+): (#\w{6})", block)) for block in re.findall(r"\{[^}]*--lab-ink: [^}]*\}", css)
+    ]
     assert len(modes) == 2
     for colours in modes:
         for ink in ("ink", "faint", "harm", "help", "lift"):
@@ -239,7 +243,7 @@ def test_what_happens_is_said_once_and_in_words(page):
     assert re.match(r"Point 14 \(label 1\) is helpful to test point 6: influence −[\d.]+\.", form.report)
 
 
-# --------------------------------------------------------------------------------------------------- dragging, and undoing
+# ----------------------------------------------------------------------------------------------- dragging, and undoing
 
 
 def drag(form, id, dx, dy, steps=12):
@@ -301,7 +305,11 @@ def test_dots_are_linked_with_points(page):
     page.wait_for_function("document.querySelector('.pair.chosen[data-id=\"33\"]')")
 
 
-# --------------------------------------------------------------------------------------------------------- what is printed
+# ----------------------------------------------------------------------------------------------------- what is printed
+
+
+def signed(value, places):
+    return f"{float(value):+.{places}f}".replace("-", "−")
 
 
 def test_what_is_printed_is_what_helpers_say(page):
@@ -310,9 +318,8 @@ def test_what_is_printed_is_what_helpers_say(page):
     I = influence(ring.risk, theta, ring.test)
     predicted = predicted_change(I, "mean")
     actual = actual_change(ring.risk, theta, leave_one_out(ring.risk, theta), ring.test)
-    signed = lambda v, places: f"{v:+.{places}f}".replace("-", "−")  # noqa: E731
-    assert f"influence {signed(float(I[6, 14]), 3)}" in form.report
-    assert f"by {signed(float(predicted[6, 14]), 4)} as predicted, by {signed(float(actual[6, 14]), 4)} in fact" in form.report
+    assert f"influence {signed(I[6, 14], 3)}" in form.report
+    assert f"by {signed(predicted[6, 14], 4)} as predicted, by {signed(actual[6, 14], 4)} in fact" in form.report
     for all_, x, y in (("0", predicted[6], actual[6]), ("1", predicted, actual)):
         form.do(f"app.ofTests({{ all: {all_} === 1 }})")
         found = agreement(x, y)
@@ -335,7 +342,7 @@ def test_where_there_is_no_minimum_it_says_why_and_shows_no_influence(page):
 
 
 def test_a_saddle_is_refused_in_words(page):
-    """The collapsed network at λ = 0.1 is a minimum; followed to λ = 0.02, it is a saddle, and stays one until retrained."""
+    """The collapsed network at λ = 0.1 is a minimum; followed to λ = 0.02, it is a saddle."""
     form = Form(page, "whole", "l2=0.1")
     form.do("app.change({ l2: 0.02 })")
     page.wait_for_function("document.querySelector('.report').textContent.includes('saddle')")
@@ -343,7 +350,7 @@ def test_a_saddle_is_refused_in_words(page):
     page.wait_for_function("document.querySelector('.report').textContent.startsWith('Point')")
 
 
-# ----------------------------------------------------------------------------------------------------------- tasks, scenes
+# ------------------------------------------------------------------------------------------------------- tasks, scenes
 
 
 # What fulfils the task of each form.
@@ -375,7 +382,11 @@ def test_over_the_fold_there_is_no_way_back_but_undo(page):
     form = Form(page, "fold")
     brink = form.get("app.state.found.value")
     assert "fold" in page.locator(".view.weight svg").text_content()
-    assert 0.94 < float(re.search(r"At ([\d.]+)/n the minimum is gone", page.locator(".weight .words").inner_text())[1]) < 0.96
+    assert (
+        0.94
+        < float(re.search(r"At ([\d.]+)/n the minimum is gone", page.locator(".weight .words").inner_text())[1])
+        < 0.96
+    )
     form.do("app.changePoint(31, () => ({ m: 0.9 }))")
     assert form.get("app.state.jumped")
     assert "The minimum has jumped" in form.report
@@ -411,7 +422,9 @@ def test_the_address_holds_the_scene(page):
     page.wait_for_function("document.querySelector('.laboratory').app.state.found.theta.length === 3")
 
 
-@pytest.mark.parametrize("text", ["", "l2=0.01&seed=6", "out=1,2,3&p0=1,2,1,0.5&p60=0,0,1,1", "t3=1,2,0&test=3&point=7"])
+@pytest.mark.parametrize(
+    "text", ["", "l2=0.01&seed=6", "out=1,2,3&p0=1,2,1,0.5&p60=0,0,1,1", "t3=1,2,0&test=3&point=7"]
+)
 def test_an_address_comes_back_as_it_was(lab, text):
     found = lab.there_and_back(text)
     assert found["understood"]
@@ -431,7 +444,9 @@ def test_no_address_breaks_it(lab):
     rng = random.Random(0)
     keys = ["l2", "damping", "hidden", "seed", "point", "test", "out", "at", "p3", "p61", "t2", "all", "predict"]
     for _ in range(200):
-        text = "&".join(f"{rng.choice(keys)}={''.join(rng.choices('0123456789.,-eazA%', k=rng.randint(0, 9)))}" for _ in range(3))
+        text = "&".join(
+            f"{rng.choice(keys)}={''.join(rng.choices('0123456789.,-eazA%', k=rng.randint(0, 9)))}" for _ in range(3)
+        )
         found = lab.there_and_back(text.replace("%", "%25"))
         assert found["points"] >= 1
         again = lab.there_and_back(found["text"])
@@ -444,7 +459,7 @@ def test_a_page_opened_with_nonsense_says_so(page):
     assert form.get("app.state.scene.l2") == 0.02
 
 
-# ----------------------------------------------------------------------------------------------------------------- speed
+# --------------------------------------------------------------------------------------------------------------- speed
 
 
 def test_a_drag_does_not_wait(page):
