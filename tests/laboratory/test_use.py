@@ -235,12 +235,13 @@ def test_controls_by_keyboard(page):
 
 def test_what_happens_is_said_once_and_in_words(page):
     form = Form(page, "pairs")
-    assert form.report == ""  # opening a page is no event
-    live = page.locator(".report")
+    live = page.locator(".spoken")
     assert live.get_attribute("aria-live") == "polite"
+    assert live.text_content() == ""  # opening a page is no event
     form.do("app.choose('p', 14)")
-    page.wait_for_function("document.querySelector('.report').textContent")
-    assert re.match(r"Point 14 \(label 1\) is helpful to test point 6: influence −[\d.]+\.", form.report)
+    page.wait_for_function("document.querySelector('.spoken').textContent")
+    assert re.match(r"Point 14 \(label 1\) is helpful to test point 6: influence −[\d.]+\.", live.text_content())
+    assert live.text_content() == form.report
 
 
 # ----------------------------------------------------------------------------------------------- dragging, and undoing
@@ -279,7 +280,7 @@ def test_the_star_can_be_dragged_and_nothing_is_trained_for_it(page):
     page.mouse.down()
     page.mouse.move(star["x"] - 60, star["y"] + 60, steps=6)
     page.mouse.up()
-    page.wait_for_function("document.querySelector('.report').textContent")
+    page.wait_for_function("document.querySelector('.spoken').textContent")
     assert form.get("app.version") == version
     assert form.report != loss
 
@@ -370,6 +371,7 @@ DONE = {
 def test_every_task_can_be_done_and_is_not_done_from_the_start(page, name):
     form = Form(page, name)
     assert form.get("app.praise") == ""
+    assert not form.get("app.state.jumped")
     for step in DONE[name][:-1]:
         form.do(step)
         assert form.get("app.praise") == ""
@@ -455,6 +457,7 @@ def test_no_address_breaks_it(lab):
 
 def test_a_page_opened_with_nonsense_says_so(page):
     form = Form(page, "whole", "l2=what&seed=7")
+    assert "not understood" in form.report
     assert form.get("app.state.scene.seed") == 7
     assert form.get("app.state.scene.l2") == 0.02
 

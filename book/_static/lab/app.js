@@ -47,7 +47,7 @@ export class App {
     this.views = [];
     /** @type {{scene: Scene, theta: Float64Array}[]} */
     this.past = [];
-    /** @type {{scene: Scene, theta: Float64Array, found: Found, risk: any} | null} */
+    /** @type {{scene: Scene, theta: Float64Array, found: Found, risk: any, afresh?: boolean} | null} */
     this.session = null;
     this.praise = "";
     this.settled = false; // everything that was asked for is there
@@ -304,7 +304,7 @@ export class App {
       this.dirty = false;
       this.refresh();
     }
-    const { scene, theta, found, risk } = this.session;
+    const { scene, theta, found, risk, afresh } = this.session;
     this.session = null;
     if (scene === this.state.scene) return;
     this.past.push({ scene, theta });
@@ -312,7 +312,7 @@ export class App {
     // Does the way back lead back? If not, the old minimum was lost on the way.
     const here = this.state.found;
     this.state.jumped = false;
-    if (found.verdict === "minimum" && here.verdict === "minimum" && here.theta.length === theta.length) {
+    if (!afresh && found.verdict === "minimum" && here.verdict === "minimum") {
       const back = minimise(risk, here.theta);
       this.state.jumped = norm(add(Float64Array.from(back.theta), -1, theta)) > 1e-3 * (1 + norm(theta));
     }
@@ -324,6 +324,7 @@ export class App {
     const whole = !this.session;
     this.begin();
     this.state.scene = { ...this.state.scene, at: null, ...changes };
+    if (start && this.session) this.session.afresh = true;
     if (start || whole) {
       this.refresh(start);
       if (whole) this.end();

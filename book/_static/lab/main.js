@@ -35,7 +35,8 @@ function mount(place, workshop) {
   const { scene, understood } = decode(linked.includes("=") ? linked : state);
   const names = views.split(" ").filter(Boolean);
 
-  const line = element("p", { class: "report", role: "status", "aria-live": "polite" });
+  const line = element("p", { class: "report", "aria-hidden": "true" }); // for the eye, at once
+  const spoken = element("p", { class: "spoken", role: "status", "aria-live": "polite" }); // when all is there
   const proof = element("p", { class: "proof" });
   const link = element(
     "a",
@@ -48,7 +49,7 @@ function mount(place, workshop) {
     goal,
     rest(app) {
       // Nothing is said of a page that has only been opened.
-      if (!first || whole !== undefined) line.textContent = app.words;
+      if (!first) spoken.textContent = app.words;
       first = false;
       link.href = whole === undefined ? `${place.dataset.home}#${app.address}` : `#${app.address}`;
       if (whole !== undefined) history.replaceState(null, "", `#${app.address}`);
@@ -75,8 +76,14 @@ function mount(place, workshop) {
         app.views.push(...made);
         return element("div", { class: "group" }, ...made.map((control) => control.element));
       });
-  const row = (/** @type {string} */ names) => element("div", { class: "row" }, ...groups(names));
-  app.views.push({ draw: (state) => (proof.textContent = certificate(state)) });
+  const row = (/** @type {string} */ names) =>
+    element("div", { class: "line-of-controls" }, ...groups(names));
+  app.views.push({
+    draw(state) {
+      line.textContent = app.words;
+      proof.textContent = certificate(state);
+    },
+  });
 
   const body = element(
     "div",
@@ -88,6 +95,7 @@ function mount(place, workshop) {
       more ? element("details", {}, element("summary", {}, "More controls"), row(more)) : "",
     ),
     line,
+    spoken,
     element("div", { class: "views" }, ...panels),
     proof,
     element("p", { class: "keys" }, names.includes("plane") ? `${KEYS} ` : "", link),
@@ -104,7 +112,7 @@ function mount(place, workshop) {
       () => location.hash.slice(1) !== app.address && app.reset(decode(location.hash.slice(1)).scene),
     );
   }
-  if (!understood) line.textContent = "Part of this address was not understood; the rest is shown.";
+  if (!understood) app.praise = "Part of this address was not understood; the rest is shown.";
   /** @type {HTMLElement | null} */ (place.querySelector(".still"))?.setAttribute("hidden", "");
   place.append(body);
   Object.assign(place, { app });

@@ -150,7 +150,8 @@ function put(scene, kind, place, v) {
   if (!good) return false;
   // The text has nine digits, which name a number of single precision, as the book's are.
   const was = (kind === "p" ? TRAIN : TEST)[place] ?? [];
-  const exact = (/** @type {number} */ k) => (list([Math.fround(was[k])]) === list([v[k]]) ? Math.fround(was[k]) : v[k]);
+  const exact = (/** @type {number} */ k) =>
+    list([Math.fround(was[k])]) === list([v[k]]) ? Math.fround(was[k]) : v[k];
   const z = { x: /** @type {[number, number]} */ ([exact(0), exact(1)]), y: v[2] };
   if (kind === "t") {
     if (place > scene.tests.length) return false;
