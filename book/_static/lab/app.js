@@ -21,7 +21,7 @@ import { report } from "./words.js";
 /**
  * @typedef {{scene: Scene, found: Found, chosen: number, influences: Float64Array | null, pairs: Pairs[] | null,
  *   way: Way | null, near: Way | null, lifted: ReturnType<typeof import("./jobs.js").section> | null,
- *   branch: ReturnType<typeof import("./jobs.js").branch>, scratch: {value: number, verdict: string} | null, stale: boolean,
+ *   branch: ReturnType<typeof import("./jobs.js").branch>, scratch: {value: number, verdict: string} | null, stale: boolean, busy: boolean,
  *   jumped: boolean, hovered: number | null, named: number[], without: (id: number) => Float64Array | null,
  *   eigen: () => {d: Float64Array, Q: Float64Array[]}, heard: () => boolean[], risk: import("./mlp.js").Risk}} State
  */
@@ -296,6 +296,7 @@ export class App {
     if (this.session) return;
     const { scene, found, risk } = this.state;
     this.session = { scene, theta: found.theta, found, risk };
+    this.state.busy = true;
   }
 
   end() {
@@ -306,13 +307,14 @@ export class App {
     }
     const { scene, theta, found, risk, afresh } = this.session;
     this.session = null;
+    this.state.busy = false;
     if (scene === this.state.scene) return;
     this.past.push({ scene, theta });
     if (this.past.length > 200) this.past.shift();
-    // Does the way back lead back? If not, the old minimum was lost on the way.
+    // Does the way back lead back? If not, the old minimum was lost on the way. That is said until one starts afresh.
     const here = this.state.found;
-    this.state.jumped = false;
-    if (!afresh && found.verdict === "minimum" && here.verdict === "minimum") {
+    if (afresh) this.state.jumped = false;
+    else if (!this.state.jumped && found.verdict === "minimum" && here.verdict === "minimum") {
       const back = minimise(risk, here.theta);
       this.state.jumped = norm(add(Float64Array.from(back.theta), -1, theta)) > 1e-3 * (1 + norm(theta));
     }

@@ -1,7 +1,7 @@
 // Predicted against actual: what the influences say about each removal, and what retraining without it did.
 
 import { agreement } from "./influence.js";
-import { element, frame, line, mark, roundUp, said, signed } from "./svg.js";
+import { element, fill, frame, line, mark, roundUp, said, signed } from "./svg.js";
 
 /** @typedef {import("./app.js").App} App @typedef {import("./app.js").State} State */
 
@@ -29,7 +29,7 @@ export function cloud(app) {
   function draw({ scene, pairs, hovered, stale }) {
     svg.classList.toggle("stale", stale);
     if (!pairs) {
-      svg.innerHTML = "";
+      fill(svg, "");
       words.textContent = "";
       return;
     }
@@ -71,7 +71,7 @@ export function cloud(app) {
         );
       });
     }
-    svg.innerHTML = parts.join("");
+    fill(svg, parts.join(""));
     const missing = pairs[0].actual.filter((v) => !Number.isFinite(v)).length;
     const refused = missing
       ? ` Without ${missing} of the points, training finds no minimum: they are left out.`

@@ -1,6 +1,6 @@
 // Why the minimum moves: the slope of the risk is lifted by the point's own, and its zero is somewhere else.
 
-import { element, frame, line, mark, r, said } from "./svg.js";
+import { element, fill, frame, line, mark, r, said } from "./svg.js";
 
 /** @typedef {import("./app.js").App} App @typedef {import("./app.js").State} State */
 
@@ -17,7 +17,7 @@ export function lift(app) {
   function draw({ scene, found, lifted, stale }) {
     svg.classList.toggle("stale", stale || !lifted);
     if (found.verdict !== "minimum" || !lifted) {
-      if (found.verdict !== "minimum") svg.innerHTML = words.textContent = "";
+      if (found.verdict !== "minimum") fill(svg, (words.textContent = ""));
       return;
     }
     const { at, before, after, stiffness, length, predicted, from, to } = lifted;
@@ -54,7 +54,7 @@ export function lift(app) {
     parts.push(`<path class="chosen stop" d="${mark(f.px(length), f.py(0), 6, 0)}"/>`);
     if (predicted <= at[at.length - 1])
       parts.push(`<path class="cross" d="M${r(f.px(predicted) - 6)} ${r(f.py(0) - 6)}l12 12m0 -12l-12 12"/>`);
-    svg.innerHTML = parts.join("");
+    fill(svg, parts.join(""));
     words.textContent =
       `Weight of point ${scene.point} from ${said(from)}/n to ${said(to)}/n: the slope is lifted, and its zero moves by ` +
       `${said(length)}. The cross is where −H⁻¹g said: ${said(predicted)}.`;

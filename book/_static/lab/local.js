@@ -1,6 +1,6 @@
 // How local the tangent is: what it misses, against the step, both on logarithmic axes. A slope of 2 is a theorem.
 
-import { element, frame, line, mark, said } from "./svg.js";
+import { element, fill, frame, line, mark, said } from "./svg.js";
 import { loss } from "./mlp.js";
 import { tangent } from "./weight.js";
 
@@ -16,7 +16,7 @@ export function local(_app) {
     const { scene, found, near, stale } = state;
     svg.classList.toggle("stale", stale || !near);
     if (found.verdict !== "minimum" || !near) {
-      if (found.verdict !== "minimum") svg.innerHTML = words.textContent = "";
+      if (found.verdict !== "minimum") fill(svg, (words.textContent = ""));
       return;
     }
     const test = scene.tests[scene.test];
@@ -67,7 +67,7 @@ export function local(_app) {
       parts.push(`<path class="${kind}" d="${line(at)}"/>`);
       for (const [x, y] of at) parts.push(`<path class="stop" d="${mark(x, y, 2.6, sign > 0 ? 1 : 0)}"/>`);
     }
-    svg.innerHTML = parts.join("");
+    fill(svg, parts.join(""));
     const whole = rows.find((row) => Math.abs(row.step + 1) < 1e-9);
     words.textContent = whole
       ? Number.isFinite(whole.missed)

@@ -1,7 +1,7 @@
 // The plane: every training point coloured and sized by its influence, the test points, and the boundary.
 
 import { boundary } from "./boundary.js";
-import { element, mark, r, said, signed, star } from "./svg.js";
+import { element, fill, mark, r, said, set, signed, star } from "./svg.js";
 
 const SIZE = 400;
 const REACH = 3.6;
@@ -123,9 +123,21 @@ export function plane(app) {
     if (key?.startsWith("p")) app.hover(meant(key).id);
   });
 
+  /** @param {any} group @param {{x: number[]}} z @param {string} d @param {(string | false | number)[]} kinds */
+  function put(group, z, d, kinds) {
+    const chosen = kinds.includes("chosen");
+    set(group.firstChild, { cx: r(px(z.x[0])), cy: r(py(z.x[1])) });
+    set(group.lastChild, { d });
+    set(group, {
+      class: ["point", ...kinds].filter(Boolean).join(" "),
+      tabindex: chosen ? 0 : -1,
+      "aria-pressed": String(chosen),
+    });
+  }
+
   /** @param {State} state */
   function draw(state) {
-    const { scene, found, influences, hovered } = state;
+    const { scene, found, influences, hovered, busy } = state;
     const good = found.verdict === "minimum";
     const drawn = boundary(found.theta, REACH, px, py);
     line.setAttribute("d", drawn.line);
@@ -140,20 +152,13 @@ export function plane(app) {
       const key = `p${z.id}`;
       present.add(key);
       const share = influences ? influences[k] / largest : 0;
-      const group = handle(key, dots);
       const chosen = z.id === scene.point;
       const size = 4 + 7 * Math.sqrt(Math.abs(share)) * (z.m ? 1 : 0.6);
-      group.firstChild.setAttribute("cx", r(px(z.x[0])));
-      group.firstChild.setAttribute("cy", r(py(z.x[1])));
-      group.lastChild.setAttribute("d", mark(px(z.x[0]), py(z.x[1]), size, z.y));
-      group.setAttribute(
-        "class",
-        `point ${share > 0 ? "harmful" : "helpful"}${chosen ? " chosen" : ""}${z.id === hovered ? " hovered" : ""}${z.m ? "" : " weightless"}`,
-      );
-      group.lastChild.style.fillOpacity = String(0.12 + 0.88 * Math.sqrt(Math.abs(share)));
-      group.setAttribute("tabindex", chosen ? "0" : "-1");
-      group.setAttribute("aria-pressed", String(chosen));
-      group.setAttribute("aria-label", spoken(state, k));
+      const kinds = [share > 0 ? "harmful" : "helpful", chosen && "chosen", z.id === hovered && "hovered"];
+      const group = handle(key, dots);
+      put(group, z, mark(px(z.x[0]), py(z.x[1]), size, z.y), [...kinds, !z.m && "weightless"]);
+      set(group.lastChild, { "fill-opacity": (0.12 + 0.88 * Math.sqrt(Math.abs(share))).toFixed(2) });
+      if (!busy) set(group, { "aria-label": spoken(state, k) });
     });
     scene.tests.forEach((z, t) => {
       const chosen = t === scene.test;
@@ -161,20 +166,21 @@ export function plane(app) {
       const key = `t${t}`;
       present.add(key);
       const group = handle(key, stars);
-      group.firstChild.setAttribute("cx", r(px(z.x[0])));
-      group.firstChild.setAttribute("cy", r(py(z.x[1])));
-      group.lastChild.setAttribute("d", star(px(z.x[0]), py(z.x[1]), chosen ? 11 : 7));
-      group.setAttribute("class", `point test${chosen ? " chosen" : ""}${z.y ? " one" : ""}`);
-      group.setAttribute("tabindex", chosen ? "0" : "-1");
-      group.setAttribute("aria-pressed", String(chosen));
-      group.setAttribute("aria-label", `test point ${t}, label ${z.y}, at ${said(z.x[0])}, ${said(z.x[1])}`);
+      put(group, z, star(px(z.x[0]), py(z.x[1]), chosen ? 11 : 7), [
+        "test",
+        chosen && "chosen",
+        z.y && "one",
+      ]);
+      if (!busy) {
+        set(group, { "aria-label": `test point ${t}, label ${z.y}, at ${said(z.x[0])}, ${said(z.x[1])}` });
+      }
     });
     for (const [key, group] of shown) {
       if (present.has(key)) continue;
       group.remove();
       shown.delete(key);
     }
-    names.innerHTML = state.named
+    const labels = state.named
       .map((id) => {
         const k = scene.points.findIndex((z) => z.id === id);
         if (k < 0) return "";
@@ -183,6 +189,7 @@ export function plane(app) {
         return `<text x="${r(px(z.x[0]) + 11)}" y="${r(py(z.x[1]) - 7)}">${text}</text>`;
       })
       .join("");
+    fill(names, labels);
   }
   return { element: svg, draw };
 }

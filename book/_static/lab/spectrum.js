@@ -1,6 +1,6 @@
 // The spectrum of H, and whether what was found is a minimum.
 
-import { element, frame, mark, r, said } from "./svg.js";
+import { element, fill, frame, mark, r, said } from "./svg.js";
 
 /** @typedef {import("./app.js").State} State */
 
@@ -37,7 +37,7 @@ export function spectrum() {
       const kind = v <= 0 ? "negative" : loud[k] ? "heard" : "silent";
       parts.push(`<path class="eigenvalue ${kind}" d="${mark(f.px(k + 1), level(v), 4, v <= 0 ? 1 : 0)}"/>`);
     });
-    svg.innerHTML = parts.join("");
+    fill(svg, parts.join(""));
     const silent = loud.filter((one) => !one).length;
     svg.setAttribute(
       "aria-label",

@@ -3,7 +3,7 @@
 
 import { dot } from "./linalg.js";
 import { gradient } from "./mlp.js";
-import { element, frame, line, r, roundUp, said, signed } from "./svg.js";
+import { element, fill, frame, line, r, roundUp, said, signed } from "./svg.js";
 
 /** @typedef {import("./app.js").State} State */
 
@@ -27,7 +27,7 @@ export function springs() {
   /** @param {State} state */
   function draw(state) {
     if (state.found.verdict !== "minimum") {
-      svg.innerHTML = words.textContent = "";
+      fill(svg, (words.textContent = ""));
       return;
     }
     const { force, answer, share } = bySpring(state);
@@ -43,7 +43,7 @@ export function springs() {
       { values: answer.map(Math.abs), label: "it gives way", kind: "answer" },
       { values: share, label: "of the influence", kind: "share", sum },
     ];
-    svg.innerHTML = rows
+    const drawing = rows
       .map(({ values, label, kind, sum }, row) => {
         const all = [...values, ...(sum ?? []), 0];
         const far = roundUp(Math.max(...all.map(Math.abs)));
@@ -66,6 +66,7 @@ export function springs() {
         return `<g transform="translate(0 ${row * 125})">${f.parts.join("")}<path class="axis" d="M${f.left} ${r(f.py(0))}H${f.right}"/>${bars.join("")}${steps}</g>`;
       })
       .join("");
+    fill(svg, drawing);
     const best = (/** @type {number[]} */ v) =>
       v.reduce((a, x, k) => (Math.abs(x) > Math.abs(v[a]) ? k : a), 0);
     const [pull, way] = [best(force), best(answer)];

@@ -14,6 +14,23 @@ export function element(name, attributes = {}, ...children) {
   return made;
 }
 
+/** Set those attributes that are not so already: nothing is laid out anew for the others. @param {Element} node @param {Record<string, string | number>} attributes */
+export function set(node, attributes) {
+  for (const [key, value] of Object.entries(attributes)) {
+    if (node.getAttribute(key) !== String(value)) node.setAttribute(key, String(value));
+  }
+}
+
+/** What was drawn last in each node. @type {WeakMap<Element, string>} */
+const drawn = new WeakMap();
+
+/** Draw, unless the same is there already. @param {Element} node @param {string} html */
+export function fill(node, html) {
+  if (drawn.get(node) === html) return;
+  drawn.set(node, html);
+  node.innerHTML = html;
+}
+
 /** A number in few digits, with a true minus. @param {number} x @param {number} [digits] */
 export function said(x, digits = 3) {
   if (!Number.isFinite(x)) return "–";

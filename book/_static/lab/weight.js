@@ -2,7 +2,7 @@
 
 import { dot } from "./linalg.js";
 import { loss } from "./mlp.js";
-import { element, frame, line, mark, r, said, signed } from "./svg.js";
+import { element, fill, frame, line, mark, r, said, signed } from "./svg.js";
 import { weights } from "./scene.js";
 
 /** @typedef {import("./app.js").App} App @typedef {import("./app.js").State} State */
@@ -55,7 +55,7 @@ export function weight(app) {
     const { scene, found, way, branch, stale } = state;
     svg.classList.toggle("stale", stale || !way);
     if (found.verdict !== "minimum") {
-      svg.innerHTML = words.textContent = "";
+      fill(svg, (words.textContent = ""));
       return;
     }
     const test = scene.tests[scene.test];
@@ -117,7 +117,7 @@ export function weight(app) {
       );
     }
     parts.push(`<path class="chosen stop" d="${mark(f.px(m), inside(f.py(now)), 6, 0)}"/>`);
-    svg.innerHTML = parts.join("");
+    fill(svg, parts.join(""));
     const place =
       fold === null ? "" : ` At ${said(fold)}/n the minimum is gone; beyond, training ends in another one.`;
     words.textContent = `At weight ${said(m)}/n the test loss is ${now.toFixed(4)}; its tangent changes by ${signed(slope)} for each 1/n.${place}`;

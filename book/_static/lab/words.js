@@ -48,7 +48,7 @@ export function report(state) {
   const row = pairs && !stale ? pairs[scene.all ? scene.test : 0] : null;
   const z = scene.points[chosen];
   const jump = jumped
-    ? "The minimum has jumped: going back does not bring the old one back. On the way it was lost. "
+    ? "On the way the minimum was lost, and training fell into another: going back does not bring the old one back. "
     : "";
   const fate =
     !row || z.m === 0
