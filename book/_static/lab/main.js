@@ -63,7 +63,7 @@ function mount(place, workshop) {
     return element(
       "section",
       { class: `view ${name}`, "aria-label": title },
-      element("h3", {}, title),
+      element("p", { class: "title" }, title),
       view.element,
     );
   });
