@@ -202,7 +202,7 @@ def test_retrainings(lab, scene):
         if found is None:
             return
         mine, theirs, same, thetas, minima = found
-        assert same.sum() >= 0.75 * len(same), f"{int(same.sum())} of {len(same)} ended in the same minimum"
+        assert same.sum() >= 0.9 * len(same), f"{int(same.sum())} of {len(same)} ended in the same minimum"
         certified = ~mine[0].isnan()
         assert (certified == minima.certified)[same].all()
         difference = (mine - theirs)[:, same & certified]

@@ -1,4 +1,4 @@
-// Why the minimum moves: the slope of the risk is lifted by the point's own, and its zero is somewhere else.
+// Why the minimum moves: the slope of the risk is shifted by the point's own, and its zero is somewhere else.
 
 import { element, fill, frame, line, mark, r, said } from "./svg.js";
 
@@ -56,8 +56,8 @@ export function lift(app) {
       parts.push(`<path class="cross" d="M${r(f.px(predicted) - 6)} ${r(f.py(0) - 6)}l12 12m0 -12l-12 12"/>`);
     fill(svg, parts.join(""));
     words.textContent =
-      `Weight of point ${scene.point} from ${said(from)}/n to ${said(to)}/n: the slope is lifted, and its zero moves by ` +
-      `${said(length)}. The cross is where −H⁻¹g said: ${said(predicted)}.`;
+      `Weight of point ${scene.point} from ${said(from)}/n to ${said(to)}/n: the slope is shifted, and its zero moves by ` +
+      `${said(length)}. The cross is where −H⁻¹g said: ${said(predicted)}${predicted > at[at.length - 1] ? " (outside)" : ""}.`;
     svg.setAttribute("aria-label", words.textContent);
   }
   return { element: element("div", {}, svg, words), draw };
