@@ -285,6 +285,36 @@ def test_the_star_can_be_dragged_and_nothing_is_trained_for_it(page):
     assert form.report != loss
 
 
+def test_a_finger_drags_a_point_and_scrolls_the_page_beside_it(browser, base_url):
+    context = browser.new_context(base_url=base_url, viewport=PHONE, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    form = Form(page, "pairs")
+    page.evaluate("document.body.style.paddingBottom = '1000px'")
+    form.point(31).scroll_into_view_if_needed()
+    touch = context.new_cdp_session(page)
+
+    def swipe(box, dx, dy):
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+        for k in range(1, 9):
+            at = {"x": x + dx * k / 8, "y": y + dy * k / 8}
+            touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [at]})
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        form.wait()
+
+    before, top = form.get("app.state.scene.points[31].x"), page.evaluate("scrollY")
+    place = page.locator("svg.plane").bounding_box()
+    swipe(form.point(31).locator(".grip").bounding_box(), -50, -60)
+    after = form.get("app.state.scene.points[31].x")
+    assert after[0] < before[0] - 0.3
+    assert after[1] > before[1] + 0.3
+    assert page.evaluate("scrollY") == top
+    assert page.locator("svg.plane").bounding_box() == place
+    swipe(page.locator(".task").bounding_box(), 0, -200)
+    page.wait_for_function("top => scrollY !== top", arg=top)
+    context.close()
+
+
 def test_a_double_click_adds_a_point(page):
     form = Form(page, "whole")
     box = page.locator("svg.plane").bounding_box()
@@ -422,6 +452,15 @@ def test_the_address_holds_the_scene(page):
     assert sent.get("app.state.found.value") == pytest.approx(form.get("app.state.found.value"), abs=1e-12)
     page.evaluate("location.hash = 'hidden=0'")
     page.wait_for_function("document.querySelector('.laboratory').app.state.found.theta.length === 3")
+
+
+def test_a_place_on_the_page_is_no_scene(page):
+    form = Form(page, "whole", "the-form")
+    assert form.report.startswith("Point 31")
+    form.do("app.flip('p', 5)")
+    page.evaluate("location.hash = 'the-form'")
+    page.wait_for_timeout(300)
+    assert form.get("app.state.scene.points[5].y") == 1
 
 
 @pytest.mark.parametrize(

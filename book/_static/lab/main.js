@@ -28,11 +28,13 @@ const KEYS =
   "Tab to a point; arrows move it (Shift: further), Page Up and Page Down choose another, F flips its label, + and − " +
   "change its weight, Delete removes it.";
 
+/** The scene in the address, if what stands there is one and not a place on the page. */
+const sent = () => (location.hash.includes("=") ? location.hash.slice(1) : "");
+
 /** @param {HTMLElement} place @param {Workshop} workshop */
 function mount(place, workshop) {
   const { views = "", controls = "", more = "", state = "", goal = "", whole } = place.dataset;
-  const linked = whole !== undefined && location.hash.length > 1 ? location.hash.slice(1) : "";
-  const { scene, understood } = decode(linked.includes("=") ? linked : state);
+  const { scene, understood } = decode((whole !== undefined && sent()) || state);
   const names = views.split(" ").filter(Boolean);
 
   const line = element("p", { class: "report", "aria-hidden": "true" }); // for the eye, at once
@@ -52,7 +54,7 @@ function mount(place, workshop) {
       if (!first) spoken.textContent = app.words;
       first = false;
       link.href = whole === undefined ? `${place.dataset.home}#${app.address}` : `#${app.address}`;
-      if (whole !== undefined) history.replaceState(null, "", `#${app.address}`);
+      if (whole !== undefined && sent() !== app.address) history.replaceState(null, "", `#${app.address}`);
     },
   });
 
@@ -80,6 +82,11 @@ function mount(place, workshop) {
     element("div", { class: "line-of-controls" }, ...groups(names));
   app.views.push({
     draw(state) {
+      // While something is dragged, no text becomes shorter: what lies below would move.
+      for (const text of body.querySelectorAll(".report, .words, .proof")) {
+        if (!state.busy) text.style.minHeight = "";
+        else text.style.minHeight ||= `${text.offsetHeight}px`;
+      }
       line.textContent = app.words;
       proof.textContent = certificate(state);
     },
@@ -101,16 +108,17 @@ function mount(place, workshop) {
     element("p", { class: "keys" }, names.includes("plane") ? `${KEYS} ` : "", link),
   );
   body.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
-    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") {
+    const typing = event.target instanceof HTMLInputElement && event.target.type === "number";
+    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z" && !typing) {
       event.preventDefault();
       app.undo();
     }
   });
   if (whole !== undefined) {
-    addEventListener(
-      "hashchange",
-      () => location.hash.slice(1) !== app.address && app.reset(decode(location.hash.slice(1)).scene),
-    );
+    addEventListener("hashchange", () => {
+      const text = sent();
+      if (text && text !== app.address) app.reset(decode(text).scene);
+    });
   }
   if (!understood) app.praise = "Part of this address was not understood; the rest is shown.";
   /** @type {HTMLElement | null} */ (place.querySelector(".still"))?.setAttribute("hidden", "");

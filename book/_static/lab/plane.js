@@ -96,6 +96,10 @@ export function plane(app) {
   svg.addEventListener("pointerup", release);
   svg.addEventListener("pointercancel", release);
   svg.addEventListener("pointerleave", () => dragged || app.hover(null));
+  // A finger on a point drags it; beside the points, it scrolls the page. (`touch-action` is not heard inside a drawing.)
+  const onPoint = (/** @type {TouchEvent} */ event) =>
+    /** @type {Element} */ (event.target).closest("[data-key]") && event.preventDefault();
+  svg.addEventListener("touchstart", onPoint, { passive: false });
   svg.addEventListener("dblclick", (/** @type {any} */ event) => {
     if (!event.target.closest("[data-key]")) app.addPoint(place(event));
   });
