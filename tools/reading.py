@@ -25,6 +25,7 @@ from nbformat.v4 import new_markdown_cell
 from pybtex.database import Entry, parse_file
 
 from tools import chapters as book
+from tools import laboratory
 from tools.notebooks import Unreadable
 
 HOW_TO_RUN = (
@@ -326,6 +327,12 @@ class _Writer:
         if name == "figure":
             picture = f"![{directive.options.get('alt', '')}]({self._relative(argument)})"
             return [picture, "", self.caption(directive.body)]
+        if name == "laboratory":
+            form = laboratory.forms().get(argument)
+            if form is None:
+                raise Unreadable(f"the laboratory has no form {argument!r}")
+            picture = f"![{form['alt']}]({self._relative(laboratory.still(argument))})"
+            return [picture, "", f"*On the page of the book, this moves.* {form['task']}"]
         raise Unreadable(f"the directive {{{name}}} has no plain form in tools/reading.py")
 
     def exercise(self, directive: Directive) -> str:
@@ -399,7 +406,7 @@ class _Writer:
             texts.append(f"[{text}]({address})" if address else text)
         return ", ".join(texts) if role.startswith("cite:t") else f"({'; '.join(texts)})"
 
-    def _relative(self, file: str) -> str:
+    def _relative(self, file: str | Path) -> str:
         """The link from the chapter's notebook to a file of the book: to a chapter's notebook, else to the file."""
         target = (self.chapter.parent / file).resolve()
         if not target.is_file():

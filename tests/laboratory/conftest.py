@@ -1,0 +1,62 @@
+"""The laboratory in a browser: its script alone, and its forms as they stand on pages. No built book is needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.laboratory.scenes import Laboratory
+from tests.pages.page_visits import WIDE, serve
+from tools import browser as browsers
+from tools import laboratory
+
+PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>{name}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
+<style>html[data-theme="dark"] body {{ background: #14171a; color: #dfe3e6 }}</style></head>
+<body><main><h1>{name}</h1>{before}<h2>The form</h2>{form}</main></body></html>"""
+
+
+@pytest.fixture(scope="session")
+def browser(browser_type, browser_type_launch_args):
+    browser = browsers.launch(browser_type, **browser_type_launch_args)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="session")
+def browser_context_args(browser_context_args):
+    return browser_context_args | {"viewport": WIDE, "color_scheme": "light", "reduced_motion": "reduce"}
+
+
+@pytest.fixture(scope="session")
+def lab(browser) -> Iterator[Laboratory]:
+    """The laboratory's functions, called from Python and run in the browser."""
+    page = browser.new_page()
+    yield Laboratory(page, laboratory.script())
+    page.close()
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """A site with one page for each form, by its name; ``whole`` is ``lab``; and one on which it lies far down."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "book").mkdir()
+    (folder / "_static" / "lab").mkdir(parents=True)
+    (folder / "_static" / "laboratory.js").write_text(laboratory.script(), encoding="utf-8")
+    for name in laboratory.forms():
+        still = laboratory.still(name)
+        (folder / "_static" / "lab" / still.name).write_bytes(still.read_bytes())
+        body = laboratory.html(name, "../")
+        file = "lab" if name == "whole" else name
+        (folder / "book" / f"{file}.html").write_text(PAGE.format(name=name, before="", form=body), encoding="utf-8")
+    far = PAGE.format(name="far", before='<div style="height: 4000px"></div>', form=body + body)
+    (folder / "book" / "far.html").write_text(re.sub(' id="laboratory[^"]*"', "", far), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base_url(folder):
+    with serve(folder) as address:
+        yield address

@@ -1,0 +1,62 @@
+"""Mistakes planted in the laboratory's modules: each is noticed, by the test that the list says."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+
+import pytest
+
+from tests.laboratory import test_mathematics, test_use
+from tests.laboratory.scenes import Laboratory
+from tests.pages.page_visits import serve
+from tools import chapters as book
+from tools import laboratory
+
+PLANTED = [mistake for mistake in book.mistakes() if mistake["plant_file"].startswith("book/_static/lab/")]
+# What a test with parameters is given.
+GIVEN = {"scene": test_mathematics.RING, "convention": "mean", "hidden": 8}
+
+
+def planted(mistake, folder):
+    """The script with the mistake in it."""
+    modules = folder / "lab"
+    shutil.copytree(laboratory.LAB, modules)
+    path = modules / mistake["plant_file"].rpartition("/")[2]
+    text = path.read_text(encoding="utf-8")
+    assert text.count(mistake["old"]) == 1, (
+        f"{mistake['name']}: `old` occurs {text.count(mistake['old'])} times, not once"
+    )
+    path.write_text(text.replace(mistake["old"], mistake["new"]), encoding="utf-8")
+    return laboratory.script(modules)
+
+
+@pytest.mark.parametrize("mistake", PLANTED, ids=lambda mistake: mistake["name"])
+def test_is_caught(mistake, browser, folder, tmp_path):
+    script = planted(mistake, tmp_path)
+    (catcher,) = mistake["caught_by"]
+    file, _, name = catcher.partition("::")
+    module = {each.__file__.replace("\\", "/").rpartition("/")[2]: each for each in (test_mathematics, test_use)}[
+        file.rpartition("/")[2]
+    ]
+    test = getattr(module, name)
+    wanted = inspect.signature(test).parameters
+    site = tmp_path / "site"
+    shutil.copytree(folder, site)
+    (site / "_static" / "laboratory.js").write_text(script, encoding="utf-8")
+    with serve(site) as address:
+        page = browser.new_page(base_url=address)
+        given = GIVEN | ({"page": page} if "page" in wanted else {"lab": Laboratory(page, script)})
+        with pytest.raises((AssertionError, pytest.fail.Exception)):
+            test(**{key: value for key, value in given.items() if key in wanted})
+        page.close()
+
+
+def test_without_a_mistake_nothing_is_noticed(lab):
+    """The tests that are named pass with what a test with parameters is given here."""
+    for mistake in PLANTED:
+        file, _, name = mistake["caught_by"][0].partition("::")
+        if file.endswith("test_mathematics.py"):
+            test = getattr(test_mathematics, name)
+            given = GIVEN | {"lab": lab}
+            test(**{key: given[key] for key in inspect.signature(test).parameters})
