@@ -21,6 +21,7 @@ from tools.command import Failed
 PDF = SITE / "book.pdf"
 START, END = '<article class="bd-article">', "</article>"
 SHEET = """@page { size: A4; margin: 18mm 16mm 20mm }
+@font-face { font-family: "Book Mathematics"; src: url("../_static/mathematics.woff2") }
 article { break-before: page } details > summary { display: none }
 .bd-article :is(.formula, .pst-scrollable-table-container, div.highlight pre) { overflow: hidden !important }
 .bd-article :is(td, th, td *, th *) { white-space: normal !important; overflow-wrap: anywhere }
