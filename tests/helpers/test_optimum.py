@@ -218,7 +218,9 @@ def test_a_large_model_is_certified_from_products_alone(trained, close, monkeypa
         expected = whole.smallest_eigenvalues
     ratio = products.smallest_eigenvalues / expected
     assert ratio.min() > 0.85
-    assert ratio.max() < 1.1
+    assert ratio.max() < (
+        1.001 if preconditioned else 1.1
+    )  # a lower bound, but for what is known of the preconditioner
     # nothing to do: the Hessian is the preconditioner, and every Lanczos vector after the first is rounding
     still = minimise_many(trained.risk, trained.risk.uniform[None], trained.theta, preconditioner=H)
     assert float(still.smallest_eigenvalues) == pytest.approx(trained.certificate.smallest_eigenvalue, rel=0.05)
@@ -246,6 +248,23 @@ def test_the_eigenvalue_of_a_certificate_is_that_of_where_it_ended(trained, monk
     assert before < 0 < after
     assert bool(found.certified[0]) and float(found.gradient_norms[0]) <= 1e-9
     assert float(found.smallest_eigenvalues[0]) == pytest.approx(after, rel=0.1)
+
+
+def test_newtons_last_steps_never_raise_a_gradient(trained):
+    """From beside the minimum, where a whole step is often too long."""
+    noise = torch.randn(100, 33, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    thetas, W = trained.theta + 0.1 * noise.to(trained.theta), trained.risk.uniform.expand(100, -1)
+    before = trained.risk.values_and_gradients(thetas, W)[1].norm(dim=1)
+    after = optimum._by_matrices(trained.risk, thetas, W, 1e-9, None)[1]
+    assert (after <= before).all() and (after < before).any()
+
+
+def test_an_eigenvalue_must_exceed_its_rounding_and_the_minimum_be_near():
+    eps, theta = torch.finfo(torch.float64).eps, torch.zeros(100).double()
+    d = torch.tensor([[50 * eps, 1.0], [200 * eps, 1.0], [-0.1, 1.0], [0.1, 1.0]]).double()
+    assert optimum.is_minimum(theta, 0.0, d).tolist() == [False, True, False, True]
+    assert optimum.is_minimum(theta, torch.tensor([0, 0, 0, 0.9e-3]).double(), d)[3]
+    assert not optimum.is_minimum(theta, torch.tensor([0, 0, 0, 1.1e-3]).double(), d)[3]
 
 
 def test_it_is_deterministic_and_changes_nothing(trained):
