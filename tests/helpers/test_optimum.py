@@ -13,6 +13,7 @@ from helpers import (
     LOGISTIC,
     SQUARED_ERROR,
     Data,
+    Loss,
     NotAMinimum,
     NotConverged,
     NotPositiveDefinite,
@@ -218,7 +219,9 @@ def test_a_large_model_is_certified_from_products_alone(trained, close, monkeypa
         expected = whole.smallest_eigenvalues
     ratio = products.smallest_eigenvalues / expected
     assert ratio.min() > 0.85
-    assert ratio.max() < 1.1
+    assert ratio.max() < (
+        1.001 if preconditioned else 1.1
+    )  # a lower bound, but for what is known of the preconditioner
     # nothing to do: the Hessian is the preconditioner, and every Lanczos vector after the first is rounding
     still = minimise_many(trained.risk, trained.risk.uniform[None], trained.theta, preconditioner=H)
     assert float(still.smallest_eigenvalues) == pytest.approx(trained.certificate.smallest_eigenvalue, rel=0.05)
@@ -246,6 +249,25 @@ def test_the_eigenvalue_of_a_certificate_is_that_of_where_it_ended(trained, monk
     assert before < 0 < after
     assert bool(found.certified[0]) and float(found.gradient_norms[0]) <= 1e-9
     assert float(found.smallest_eigenvalues[0]) == pytest.approx(after, rel=0.1)
+
+
+def test_newtons_last_steps_never_raise_a_gradient():
+    """For log cosh(θ - 1000) a whole step from 1002 leads past 986, where the slope is steeper."""
+    data = Data(torch.ones(1, 1).double(), torch.tensor([1000.0]).double())
+    risk = Risk(linear_model(1), data, Loss(lambda f, y: torch.log(torch.cosh(f - y))))
+    thetas = torch.tensor([[1002.0], [1000.01]]).double()
+    after, norms, *_ = optimum._by_matrices(risk, thetas, torch.ones(2, 1).double(), 1e-9, None)
+    assert torch.equal(after[0], thetas[0])
+    assert norms[0] == pytest.approx(float(torch.tanh(torch.tensor(2.0).double())))
+    assert abs(float(after[1]) - 1000) < 1e-5
+
+
+def test_an_eigenvalue_must_exceed_its_rounding_and_the_minimum_be_near():
+    eps, theta = torch.finfo(torch.float64).eps, torch.zeros(100).double()
+    d = torch.tensor([[50 * eps, 1.0], [200 * eps, 1.0], [-0.1, 1.0], [0.1, 1.0]]).double()
+    assert optimum.is_minimum(theta, 0.0, d).tolist() == [False, True, False, True]
+    assert optimum.is_minimum(theta, torch.tensor([0, 0, 0, 0.9e-3]).double(), d)[3]
+    assert not optimum.is_minimum(theta, torch.tensor([0, 0, 0, 1.1e-3]).double(), d)[3]
 
 
 def test_it_is_deterministic_and_changes_nothing(trained):

@@ -9,6 +9,7 @@ from helpers import (
     LOGISTIC,
     Data,
     NotAMinimum,
+    NotConverged,
     NotStationary,
     Risk,
     actual_change,
@@ -172,3 +173,10 @@ def test_a_group_whose_loss_leaves_no_minimum_is_named():
     found = leave_group_out(risk, theta, [[0], [4, 5]], throw=False)
     assert found.certified.tolist() == [True, False]
     assert actual_change(risk, theta, found, Data(X, y)).isnan().all(0).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("scratch", [True, False])
+def test_a_tolerance_that_rounding_does_not_reach_arrives(trained, scratch):
+    start = trained.start if scratch else None
+    with pytest.raises(NotConverged, match="in problem 0"):
+        leave_group_out(trained.risk, trained.theta, [[0]], start=start, gtol=1e-30)

@@ -716,6 +716,8 @@ def test_no_symmetry_where_losses_change():
     risk = Risk(model, Data(X, X3[:, 1]), SQUARED_ERROR)
     theta = torch.linalg.lstsq(X, X3[:, 1:2], driver="gelsd").solution[:, 0]
     assert fix_gauge(risk, theta).gauge[0].shape == (2, 1)
+    elsewhere = theta + torch.tensor([1.0, -1.0]).double()  # along the flat direction: pinned there, it is the minimum
+    assert certify(fix_gauge(risk, elsewhere), elsewhere).smallest_eigenvalue > 0
     ball = Risk(model, Data(X3[:, :2], Y01), Loss(lambda f, y: torch.cos(f)))
     with pytest.raises(NotAMinimum, match="losses change along it"):
         fix_gauge(ball, torch.zeros(2).double())
