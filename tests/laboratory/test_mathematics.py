@@ -267,7 +267,7 @@ def test_the_way_is_broken_at_the_fold(lab):
 
 
 def test_the_branch_of_the_other_minimum_ends_at_a_fold_as_well(lab):
-    """Over the first fold lies another minimum; when the point weighs two or three times as much, it is gone in turn."""
+    """Over the first fold lies another minimum; with two to three times the weight, it is gone in turn."""
     brink = RING.but(l2=0.01, seed=6)
     other = lab.follow(along(brink, 31), trained(lab, brink), 1, [0.9, 1])[1]["theta"]
     line = lab.branch(along(brink, 31), other, 3)
