@@ -14,7 +14,7 @@ endif
 THIS := $(if $(filter file,$(origin PYTHON)),,--this)
 
 .DEFAULT_GOAL := help
-.PHONY: help env book execute test check serve lab bench lock matrix binder-check clean
+.PHONY: help env book pdf execute test check serve lab bench lock matrix binder-check clean
 
 help: ## say what there is
 	@$(PYTHON) -c "import re; [print(f'  make {m[1]:14}{m[2]}') for m in re.finditer(r'^([\w-]+):.*?## (.+)$$', open('Makefile', encoding='utf-8').read(), re.M)]"
@@ -24,6 +24,10 @@ env: ## make the environment (every target does)
 
 book: env ## run the chapters that changed, then render the book to _build/html
 	@$(VENV) -m tools.execute
+	@$(VENV) -m tools.build
+
+pdf: book ## print the whole book to _build/html/book.pdf, and offer it on the pages
+	@$(VENV) -m tools.pdf
 	@$(VENV) -m tools.build
 
 execute: env ## run the chapters that changed (all of them: make execute ALL=--all)

@@ -35,7 +35,8 @@ from .optimum import (
     minimise_many,
 )  # fmt: skip
 from .page.checks import CheckFailed, central_difference, differs, holds
-from .page.notebook import NotStored, glue, setup, stored_run
+from .page.notebook import NotStored, note, setup, stored_run, table
+from .page.typeset import NotEvaluated, typeset
 from .retraining import (
     Agreement,
     actual_change,
@@ -59,11 +60,12 @@ from .solvers import (
 
 __all__ = [
     "CROSS_ENTROPY", "LOGISTIC", "SQUARED_ERROR", "Agreement", "Audit", "Certificate", "CheckFailed", "Data",
-    "FlatModel", "HessianOperator", "Loss", "Minima", "NotAMinimum", "NotConverged", "NotPositiveDefinite", "NotSolved",
-    "NotStationary", "NotStored", "Risk", "Solution", "actual_change", "agreement", "argmin", "audit",
-    "block_conjugate_gradients", "central_difference", "certify", "cholesky_solve", "condition_number",
-    "conjugate_gradients", "damping_sensitivity", "differs", "digits", "direct", "extreme_eigenvalues", "fix_gauge",
-    "flatten", "glue", "hessian_vector_product", "holds", "influence", "influence_on", "leave_group_out",
-    "leave_group_out_on", "leave_one_out", "leave_out_weights", "leverage", "lissa", "minimise", "minimise_many", "mlp",
-    "predicted_change", "pseudo_inverse", "rank_correlation", "refined", "ring", "setup", "spectrum", "stored_run",
+    "FlatModel", "HessianOperator", "Loss", "Minima", "NotAMinimum", "NotConverged", "NotEvaluated",
+    "NotPositiveDefinite", "NotSolved", "NotStationary", "NotStored", "Risk", "Solution", "actual_change", "agreement",
+    "argmin", "audit", "block_conjugate_gradients", "central_difference", "certify", "cholesky_solve",
+    "condition_number", "conjugate_gradients", "damping_sensitivity", "differs", "digits", "direct",
+    "extreme_eigenvalues", "fix_gauge", "flatten", "hessian_vector_product", "holds", "influence", "influence_on",
+    "leave_group_out", "leave_group_out_on", "leave_one_out", "leave_out_weights", "leverage", "lissa", "minimise",
+    "minimise_many", "mlp", "note", "predicted_change", "pseudo_inverse", "rank_correlation", "refined", "ring",
+    "setup", "spectrum", "stored_run", "table", "typeset",
 ]  # fmt: skip

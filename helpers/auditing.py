@@ -42,14 +42,8 @@ SLOPE = 1.5  # 1/1.5 to 1.5
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of an audit.
-
-    Attributes:
-        name: what was looked at.
-        found: the numbers, in words.
-        verdict: the best verdict that this finding allows.
-        remedy: what to do about it; empty where nothing is to be done.
-    """
+    """One line of an audit: what was looked at, the numbers in words, the best verdict that they allow, and what to do
+    about it (empty where nothing is to be done)."""
 
     name: str
     found: str
@@ -117,25 +111,19 @@ def audit(
     gtol: float | None = None,
     seed: int = 0,
 ) -> Audit:
-    """Whether the influences at ``theta`` can be trusted, and why.
+    """Whether the influences on the losses of ``test`` can be trusted at ``theta`` (p,), where training ended, and why.
 
     It looks at what the theorem needs (a stationary point, a positive definite Hessian), at what a step of finite size
     needs (leverage, damping sensitivity, the length of the moves), and then leaves ``retrain`` points out and trains
-    again. Of these, four in ten have the largest predicted change of a test loss, two in ten the highest leverage, and
-    two in ten move the parameters furthest; the rest is drawn at random.
-    A theta that fails the first two tests is reported, not refused.
-
-    The whole Hessian is formed, as in `influence`, once: for up to a few thousand parameters.
+    again: four in ten have the largest predicted change of a test loss, two in ten the highest leverage, and two in ten
+    move the parameters furthest; the rest is drawn at random. A theta that fails the first two tests is reported, not
+    refused. The whole Hessian is formed, once: for up to a few thousand parameters.
 
     Args:
-        risk: what was minimised.
-        theta: where training ended (p,).
-        test: the test examples whose losses matter.
         retrain: how many points to leave out, each by a retraining from ``theta``; from 3 to n.
         convention: what leaving out means; see `predicted_change`.
         weights: those of training (n,); ``1/n`` each by default.
         gtol: how large ``‖∇R‖`` may be against `Risk.scale`, as in `influence`.
-        seed: of the random choice.
 
     Raises:
         ValueError: for a number of retrainings outside 3 … n.
@@ -143,57 +131,52 @@ def audit(
     """
     if not 3 <= retrain <= risk.n:
         raise ValueError(f"retrain = {retrain}: choose from 3 points, to see a line, to all n = {risk.n}.")
-    theta = risk.check_theta(theta).detach()
-    w, gtol = risk.check_weights(weights, theta), BROUGHT[theta.dtype] if gtol is None else gtol
-    norm, scale = float(risk.gradient(theta, w).norm()), risk.scale(theta, w)
-    H = HessianOperator(risk, theta, w)
-    eigenvalues = torch.linalg.eigvalsh(H.matrix)
-    smallest = float(eigenvalues[0])
-    condition = float(eigenvalues.abs().max() / eigenvalues.abs().min())
-    minimum = bool(is_minimum(theta, 0.0, eigenvalues, risk.model.p))
-    findings = [_stationarity(norm, gtol, scale), _definiteness(eigenvalues, condition, minimum)]
-    if any(finding.verdict == "do not trust" for finding in findings):
-        return Audit(tuple(findings), norm, smallest, condition)
+    H = HessianOperator(risk, theta.detach(), weights)
+    theta, w = H.theta, H.weights
+    d = torch.linalg.eigvalsh(H.matrix)
+    smallest, condition = float(d[0]), float(d.abs().max() / d.abs().min())
+    findings = _at_the_point(H, d, condition, BROUGHT[theta.dtype] if gtol is None else gtol)
+    if any(finding.verdict != "trust" for finding in findings):
+        return Audit(findings, H.gradient_norm, smallest, condition)
 
     G, G_test = risk.gradients(theta), risk.gradients(theta, test)
     solved, solved_test = torch.cholesky_solve(G.T, H.factor).T, torch.cholesky_solve(G_test.T, H.factor).T
     predicted = predicted_change(-solved_test @ G.T, convention, w)  # (n_test, n)
-    moves = w[:, None] * solved  # (n, p): dθ̂/dw · Δw, the others keeping their weights
-    if convention == "mean":
-        total = w.sum()
-        moves = (w / (total - w))[:, None] * (total * solved - w @ solved)
+    moves = predicted_change(-solved.T, convention, w)  # (p, n): dθ̂/dw · Δw
     h = _leverage(H, w[:, None] * solved)
     sensitivity = _sensitivity(smallest, solved, solved_test, G_test)
-    lengths = moves.norm(dim=1) / theta.norm().clamp(min=torch.finfo(theta.dtype).tiny)
+    lengths = moves.norm(dim=0) / theta.norm().clamp(min=torch.finfo(theta.dtype).tiny)
     points = _chosen(predicted, h, lengths, retrain, seed)
     retrained = leave_group_out(
         risk, theta, [[i] for i in points], convention=convention, weights=weights, throw=False, hessian=H
     )
-    actual = actual_change(risk, theta, retrained, test)
-    failed = tuple(point for point, good in zip(points, retrained.certified.tolist(), strict=True) if not good)
-    kept = retrained.certified.nonzero().flatten()
-    found = rank = None
+    predicted, actual = predicted[:, points], actual_change(risk, theta, retrained, test)
+    good = retrained.certified
+    failed = tuple(point for point, found in zip(points, good.tolist(), strict=True) if not found)
+    line = rank = None
     with contextlib.suppress(ValueError):  # too few of them, or all the same
-        pairs = predicted[:, points][:, kept], actual[:, kept]
-        found, rank = agreement(*pairs), rank_correlation(*pairs)
-    findings += [
-        _warning("leverage", f"up to {h.max():.2f}, point {int(h.argmax())}", float(h.max()) <= LEVERAGE,
+        line = agreement(predicted[:, good], actual[:, good])
+        rank = rank_correlation(predicted[:, good], actual[:, good])
+    highest, longest = float(h.max()), float(lengths.max())
+    findings += (
+        _finding(highest <= LEVERAGE, "leverage", f"up to {highest:.2f}, point {int(h.argmax())}",
                  f"a point with h above {LEVERAGE} holds itself in place: no tangent tells how far its removal goes"),
-        _warning("damping", f"sensitivity {sensitivity:.2f}", sensitivity <= SENSITIVITY,
+        _finding(sensitivity <= SENSITIVITY, "damping", f"sensitivity {sensitivity:.2f}",
                  "the influences hang on the softest direction: raise the L2 strength and train again"),
-        _warning("longest move", f"{lengths.max():.2f} of the parameters' length, point {int(lengths.argmax())}",
-                 float(lengths.max()) <= MOVE, "no tangent reaches so far: retrain without this point"),
-        _retraining(found, rank, len(points), failed, saturated=not bool(G_test.any())),
-    ]  # fmt: skip
+        _finding(longest <= MOVE, "longest move",
+                 f"{longest:.2f} of the parameters' length, point {int(lengths.argmax())}",
+                 "no tangent reaches so far: retrain without this point"),
+        _of_retrainings(line, rank, len(points), failed, saturated=not bool(G_test.any())),
+    )  # fmt: skip
     return Audit(
-        tuple(findings), norm, smallest, condition, h, sensitivity, float(lengths.max()), points,
-        predicted[:, points], actual, found, rank, failed,
+        findings, H.gradient_norm, smallest, condition, h, sensitivity, longest, points, predicted, actual, line, rank,
+        failed,
     )  # fmt: skip
 
 
 @torch.inference_mode(False)
 def leverage(risk: Risk, theta: Tensor, weights: Tensor | None = None) -> Tensor:
-    """How much of the stiffness against its own removal each training point contributes itself, shape (n,).
+    """How much of the stiffness against its own removal each training point contributes itself, (n,).
 
     With ``m = w_i H⁻¹g_i``, the first-order move of the parameters without the point, ``J`` the Jacobian of the model's
     outputs there and ``∇²_f ℓ`` the curvature of the loss in these outputs (equation ``def-leverage``)::
@@ -252,48 +235,41 @@ def _chosen(predicted: Tensor, h: Tensor, lengths: Tensor, count: int, seed: int
     return tuple(chosen)
 
 
-def _stationarity(norm: float, gtol: float, scale: float) -> Finding:
-    if norm <= gtol * scale:
-        return Finding("stationary", f"gradient norm at most {gtol:.0e} of its scale", "trust")
-    remedy = "train on to a minimum, minimise(risk, theta), and see that the risk is what was trained"
-    return Finding(
-        "stationary", f"gradient norm {norm:.1e}, more than {gtol:.0e} of its scale {scale:.1e}", "do not trust", remedy
-    )
+def _finding(good: bool, name: str, found: str, remedy: str, verdict: Verdict = "with care") -> Finding:
+    """What is found: trust where it is good, and else this verdict, with the remedy."""
+    return Finding(name, found, "trust") if good else Finding(name, found, verdict, remedy)
 
 
-def _definiteness(eigenvalues: Tensor, condition: float, minimum: bool) -> Finding:
-    found = f"smallest eigenvalue {float(eigenvalues[0]):.2g}"
-    if minimum:
-        return Finding("positive definite", f"{found}, condition number {condition:.0f}", "trust")
-    found += f", {int((eigenvalues < 0).sum())} of {len(eigenvalues)} negative"
-    return Finding(
-        "positive definite",
-        found,
-        "do not trust",
-        "no minimum: train on, start elsewhere, raise the L2, or see fix_gauge",
-    )
+def _at_the_point(H: HessianOperator, d: Tensor, condition: float, gtol: float) -> tuple[Finding, ...]:
+    """What the theorem needs: no gradient, and only positive eigenvalues ``d``."""
+    norm, scale = H.gradient_norm, H.risk.scale(H.theta, H.weights)
+    stationary, minimum = norm <= gtol * scale, bool(is_minimum(H.theta, 0.0, d))
+    gradient = f"at most {gtol:.0e} of its scale" if stationary else f"{norm:.1e}, more than {gtol:.0e} of its scale"
+    curvature = f"condition number {condition:.0f}" if minimum else f"{int((d < 0).sum())} of {len(d)} negative"
+    return (
+        _finding(stationary, "stationary", f"gradient norm {gradient}" + ("" if stationary else f" {scale:.1e}"),
+                 "train on to a minimum, minimise(risk, theta), and see that the risk is what was trained",
+                 "do not trust"),
+        _finding(minimum, "positive definite", f"smallest eigenvalue {float(d[0]):.2g}, {curvature}",
+                 "no minimum: train on, start elsewhere, raise the L2, or see fix_gauge", "do not trust"),
+    )  # fmt: skip
 
 
-def _warning(name: str, found: str, good: bool, remedy: str) -> Finding:
-    return Finding(name, found, "trust") if good else Finding(name, found, "with care", remedy)
-
-
-def _retraining(
-    found: Agreement | None, rank: float | None, count: int, failed: tuple[int, ...], saturated: bool
+def _of_retrainings(
+    line: Agreement | None, rank: float | None, count: int, failed: tuple[int, ...], saturated: bool
 ) -> Finding:
-    name = f"{count} retrainings"
     lost = f"; no minimum without {', '.join(map(str, failed))}" if failed else ""
+    verdict: Verdict = "do not trust"
     if saturated:
+        found = "the test losses have no gradient (saturated): nothing is predicted"
         remedy = "choose test points whose losses can change"
-        return Finding(
-            name, "the test losses have no gradient (saturated): nothing is predicted", "do not trust", remedy
-        )
-    if found is None or rank is None:
-        return Finding(name, f"too few of them found a minimum{lost}", "do not trust", "raise the L2 strength")
-    numbers = f"r = {found.r:.2f}, slope = {found.slope:.2f}, rank {rank:.2f}{lost}"
-    if found.r < R_CARE or found.slope <= 0:
+    elif line is None or rank is None:
+        found, remedy = f"too few of them found a minimum{lost}", "raise the L2 strength"
+    else:
+        found = f"r = {line.r:.2f}, slope = {line.slope:.2f}, rank {rank:.2f}{lost}"
         remedy = "the numbers are wrong where they are large; at most, let them choose what to retrain, or raise the L2"
-        return Finding(name, numbers, "do not trust", remedy)
-    if found.r < R_TRUST or not 1 / SLOPE <= found.slope <= SLOPE or failed:
-        return Finding(name, numbers, "with care", "retrain for the numbers that you report")
-    return Finding(name, numbers, "trust")
+        if line.r >= R_CARE and line.slope > 0:
+            verdict, remedy = "with care", "retrain for the numbers that you report"
+            if line.r >= R_TRUST and 1 / SLOPE <= line.slope <= SLOPE and not failed:
+                verdict, remedy = "trust", ""
+    return Finding(f"{count} retrainings", found, verdict, remedy)

@@ -2,8 +2,8 @@
 
 A task is one chunk, some groups to leave out or some test points. It calls the very function that one machine would
 call, `leave_group_out` or `influence`, on one thread, and a process takes its tasks in turn: start workers with one
-thread each. Of the cluster these functions know the client and nothing else. ``Client(threads_per_worker=1)`` starts
-workers here, ``Client("tcp://host:8786")`` takes those of a scheduler elsewhere.
+thread each. ``Client(threads_per_worker=1)`` starts some here, ``Client("tcp://host:8786")`` takes those of a scheduler
+elsewhere.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ import pickle
 import sys
 import sysconfig
 import threading
-import traceback
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,7 +28,7 @@ from .curvature import HessianOperator
 from .data import Data
 from .files import write_whole
 from .influences import Convention, influence
-from .optimum import Minima, cause
+from .optimum import Minima
 from .retraining import leave_group_out, leave_out_weights
 from .risk import Risk
 from .solvers import Solution, conjugate_gradients
@@ -40,6 +38,7 @@ if TYPE_CHECKING:  # the library is imported where it is needed: not every user 
 
 _PLACES = (*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, str(Path(__file__).parent))
 _INSTALLED = [Path(place).resolve() for place in _PLACES]  # what lies there belongs to nobody's own code
+_Task = Callable[[Any, Any], Any]  # a function of what is shared and of one piece
 _Form = Sequence[tuple[torch.dtype, tuple[int, ...]]]  # of the tensors in one result
 
 
@@ -59,19 +58,16 @@ def leave_group_out_on(
 ) -> Minima:
     """`leave_group_out` on a cluster, ``chunk`` groups a task: the same minima, in the order of ``groups``.
 
-    Without ``groups`` each point is left out alone, as by `leave_one_out`.
+    Without ``groups`` each point is left out alone, as by `leave_one_out`; the arguments not named here are those of
+    `leave_group_out`.
 
     Args:
-        client: of the cluster.
-        risk, theta, groups, convention, weights, start, gtol, throw: as in `leave_group_out`.
-        chunk: how many groups a task leaves out in turn. They are retrained in one batch; each task also computes and
-            factors the Hessian at ``theta``.
+        chunk: how many groups a task retrains in one batch; it also computes and factors the Hessian at ``theta``.
         store: a folder in which every chunk is kept as soon as it has arrived, under a name made of all that decides
-            its result. A later call takes up what is there, whatever became of workers, scheduler and client. A file
-            that is not whole, or not what its name says, is never believed: a warning names it, and its chunk is
-            computed again. If a chunk cannot be kept, as on a full disk, a warning says so, and its result comes back
-            from this call all the same. Several clients may share a folder. The name sees the code of your own
-            modules, and the versions of the helpers and of torch.
+            its result: the inputs, the code of your own modules, the versions of the helpers and of torch. A later call
+            takes up what is there, whatever became of workers, scheduler and client; several clients may share it. A
+            file that is not whole, or not what its name says, is never believed: a warning names it, and its chunk is
+            computed again. If a chunk cannot be kept, as on a full disk, a warning says so, and nothing is lost.
 
     Raises:
         NotConverged, NotAMinimum: as `leave_group_out`, when all is done.
@@ -85,20 +81,14 @@ def leave_group_out_on(
         (groups[k : k + chunk], start if start is None or start.ndim == 1 else start[k : k + chunk])
         for k in _firsts(len(groups), chunk)
     ]
-    W = leave_out_weights(
-        risk.n, groups, convention, weights=weights, dtype=theta.dtype, device=theta.device
-    )  # refuses what is no group before anything is done
     d = theta.dtype
+    W = leave_out_weights(risk.n, groups, convention, weights=weights, dtype=d, device=theta.device)  # or a refusal
     forms = [[(d, (len(g), len(theta))), *[(d, (len(g),))] * 3, (torch.bool, (len(g),))] for g, _ in pieces]
     shared = (risk, theta, convention, weights, gtol)
     found = _run(client, _leave_out, shared, pieces, ("group", chunk), store, forms)
     thetas, norms, smallest, tolerances, certified = (torch.cat(parts) for parts in zip(*found, strict=True))
     minima = Minima(thetas, norms, smallest, certified, float(tolerances.max()))
-    return (
-        minima.or_raise("group", lambda k: cause(risk, thetas[k], W[k], float(norms[k]), minima.tolerance))
-        if throw
-        else minima
-    )
+    return minima.or_raise(risk, W, "group") if throw else minima
 
 
 def influence_on(
@@ -115,8 +105,8 @@ def influence_on(
 ) -> Tensor:
     """`influence` on a cluster, ``chunk`` test points a task, shape (n_test, n); arguments as `leave_group_out_on`.
 
-    Conjugate gradients share nothing between test points, so the tasks repeat no work. `direct` would form and factor
-    ``H`` in every task. Factor it once, and ``solve=lambda H, B: torch.cholesky_solve(B, L)`` takes ``L`` along.
+    Conjugate gradients share nothing between test points, so the tasks repeat no work. `direct` would factor ``H`` in
+    every task; factor it once, and ``solve=lambda H, B: torch.cholesky_solve(B, L)`` takes ``L`` along.
     """
     pieces = [test[k : k + chunk] for k in _firsts(len(test), chunk)]
     shared = (risk, theta, weights, solve, gtol)
@@ -144,24 +134,11 @@ def _firsts(count: int, chunk: int) -> range:
     return range(0, count, chunk)
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """An exception on its way home. Not every exception survives a pickle; its class and what is in it do."""
-
-    kind: type[Exception]
-    args: tuple[Any, ...]
-    state: dict[str, Any]
-    where: str
-
-    def restored(self, item: str, first: int) -> Exception:
-        error = self.kind.__new__(self.kind, *self.args)
-        error.args = self.args
-        vars(error).update(self.state)
-        error.add_note(f"In the chunk that begins with {item} {first}.\n{self.where}")
-        return error
+# PyTorch keeps the state of forward-mode derivatives for a process, not for a thread: two threads get wrong numbers.
+_one_task_a_process = threading.Lock()
 
 
-def _attempt(function: Callable[[Any, Any], Any], packed: bytes, piece: Any) -> Any:
+def _attempt(function: _Task, packed: bytes, piece: Any) -> Any:
     """One task. It is one of several on its machine, so it must not take all cores for itself, as torch would."""
     from distributed import get_worker
 
@@ -171,52 +148,54 @@ def _attempt(function: Callable[[Any, Any], Any], packed: bytes, piece: Any) -> 
         torch.set_num_threads(1)
         try:
             return function(pickle.loads(packed), piece)
-        except Exception as error:
-            return _Failure(type(error), error.args, vars(error), traceback.format_exc())
         finally:
             torch.set_num_threads(threads)
 
 
-# PyTorch keeps the state of forward-mode derivatives for a process, not for a thread: two threads get wrong numbers.
-_one_task_a_process = threading.Lock()
-
-
-def _itself(packed: bytes) -> bytes:
-    return packed
-
-
 def _run(
     client: Client,
-    function: Callable[[Any, Any], Any],
+    function: _Task,
     shared: Any,
     pieces: Sequence[Any],
     counted: tuple[str, int],
     store: Path | str | None,
     forms: Sequence[_Form],
 ) -> list[Any]:
-    """``function(shared, piece)`` for every piece, in their order: from the store, or by a task.
-
-    ``forms`` says of each result what tensors it consists of.
-    """
-    import cloudpickle  # type: ignore[import-untyped]
-    import dask
-    from distributed import KilledWorker, as_completed
+    """``function(shared, piece)`` for every piece, in their order: from the store, or by a task. A result has its
+    ``form``."""
+    from distributed import as_completed
 
     item, chunk = counted
-    done: dict[int, Any] = {}
-    files: dict[int, Path] = {}
-    if store is not None:
+    files = {} if store is None else _files(Path(store), function, shared, pieces)
+    done = {k: result for k, file in files.items() if (result := _read(file, forms[k])) is not None}
+    todo = _submit(client, function, shared, {k: piece for k, piece in enumerate(pieces) if k not in done})
+    failed: dict[int, Exception] = {}
+    for future in as_completed(list(todo), loop=client.loop):
+        k = todo.pop(future)
         try:
-            Path(store).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OSError(f"The store {store} is no folder and cannot be made one: {error}.") from error
-        inputs = _name(function.__name__, shared)
-        code = _name([module.read_bytes() for module in sorted(Path(__file__).parent.glob("*.py"))])
-        files = {k: Path(store) / f"{_name(code, inputs, piece)}.pt" for k, piece in enumerate(pieces)}
-        for k, file in files.items():
-            if (result := _read(file, forms[k])) is not None:
-                done[k] = result
-    left = [k for k in range(len(pieces)) if k not in done]
+            done[k] = future.result()
+        except Exception as error:
+            error.add_note(f"In the chunk that begins with {item} {k * chunk}.")
+            failed[k] = error
+            continue
+        try:
+            if k in files:
+                _write(files[k], done[k])
+        except OSError as error:  # no reason to lose what has been computed
+            warnings.warn(f"{files[k]} cannot be kept, and perhaps others: {error}", stacklevel=3)
+            files = {}
+    if failed:
+        first = failed[min(failed)]
+        vars(first)["finished"] = {k * chunk: done[k] for k in sorted(done)}
+        raise first
+    return [done[k] for k in range(len(pieces))]
+
+
+def _submit(client: Client, function: _Task, shared: Any, left: Mapping[int, Any]) -> dict[Any, int]:
+    """A task for each piece that is left, and which it is."""
+    import cloudpickle  # type: ignore[import-untyped]
+    import dask
+
     # What all chunks share travels as bytes: a worker may send it on while it computes with it, and a model that is
     # being called holds other parameters than its own.
     common: Any = cloudpickle.dumps(shared)
@@ -225,39 +204,24 @@ def _run(
         # more. Scattered data have no such recipe. But the scheduler starts tasks where what they need lies already;
         # it spreads them only if there are more than two for each thread. So a few tasks carry it with them.
         if len(left) > 2 * sum(client.nthreads().values()):
-            common = client.submit(_itself, common, pure=False)
-        todo = {client.submit(_attempt, function, common, pieces[k], pure=False): k for k in left}
-    failed: dict[int, Exception] = {}
-    all_kept = True
-    for future in as_completed(list(todo), loop=client.loop):
-        k = todo.pop(future)
-        try:
-            result = future.result()
-        except KilledWorker as error:
-            result = _Failure(KilledWorker, error.args, vars(error), "One worker after another died under it.")
-        if isinstance(result, _Failure):
-            failed[k] = result.restored(item, k * chunk)
-            continue
-        done[k] = result
-        if k in files:
-            try:
-                _write(files[k], result)
-            except OSError as error:  # no reason to lose what has been computed
-                if all_kept:
-                    warnings.warn(f"{files[k]} cannot be kept, and perhaps others: {error}", stacklevel=3)
-                all_kept = False
-    if failed:
-        first = failed[min(failed)]
-        vars(first)["finished"] = {k * chunk: done[k] for k in sorted(done)}
-        raise first
-    return [done[k] for k in range(len(pieces))]
+            common = client.submit(bytes, common, pure=False)  # bytes of bytes are themselves
+        return {client.submit(_attempt, function, common, piece, pure=False): k for k, piece in left.items()}
+
+
+def _files(store: Path, function: _Task, shared: Any, pieces: Sequence[Any]) -> dict[int, Path]:
+    """The file of each piece in the store, named by all that decides its result."""
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"The store {store} is no folder and cannot be made one: {error}.") from error
+    inputs = _name(function.__name__, shared)
+    code = _name([module.read_bytes() for module in sorted(Path(__file__).parent.glob("*.py"))])
+    return {k: store / f"{_name(code, inputs, piece)}.pt" for k, piece in enumerate(pieces)}
 
 
 def _name(*inputs: Any) -> str:
-    """A hash of everything in the inputs: of numbers their bytes, of functions and classes their code as it was loaded.
-
-    The same in any process. Only what is installed counts by its name alone.
-    """
+    """A hash of everything in the inputs, the same in any process: of numbers their bytes, of functions and classes
+    their code as it was loaded. Only what is installed counts by its name alone."""
     import cloudpickle
 
     seen: dict[int, Any] = {}  # kept alive, so that no other gets the same id
@@ -295,34 +259,23 @@ def _code(value: type | FunctionType) -> Any:
         members = {name: getattr(each, "__func__", getattr(each, "fget", each)) for name, each in vars(value).items()}
         kept = (FunctionType, Tensor, int, float, str, tuple, list, dict, type(None))
         return value.__qualname__, value.__bases__, sorted((k, v) for k, v in members.items() if isinstance(v, kept))
-    code, pieces, names = [value.__code__], [], set()
-    while code:
-        one = code.pop()
-        code += [each for each in one.co_consts if isinstance(each, CodeType)]
-        pieces.append(
-            (
-                one.co_code,
-                [each for each in one.co_consts if not isinstance(each, CodeType)],
-                one.co_names,
-                one.co_varnames,
-            )
-        )
-        names |= set(one.co_names)
-    used = {name: value.__globals__[name] for name in sorted(names) if name in value.__globals__}
-    used = {name: each.__name__ if isinstance(each, ModuleType) else each for name, each in used.items()}
+    codes, pieces = [value.__code__], []
+    for code in codes:  # and those inside it
+        codes += [each for each in code.co_consts if isinstance(each, CodeType)]
+        constants = [each for each in code.co_consts if not isinstance(each, CodeType)]
+        pieces.append((code.co_code, constants, code.co_names, code.co_varnames))
+    names = sorted({name for code in codes for name in code.co_names} & value.__globals__.keys())
+    used = {name: value.__globals__[name] for name in names}
     closure = [cell.cell_contents for cell in value.__closure__ or ()]
     return value.__qualname__, pieces, value.__defaults__, value.__kwdefaults__, closure, used
 
 
 def _read(file: Path, form: _Form) -> Any:
-    """The result in the file, or None if there is none that can be believed.
-
-    The first line says whose result it is and what the rest hashes to. So nothing is unpacked that is not whole.
-    """
+    """The result in the file, or None if there is none that can be believed: nothing is unpacked that is not whole."""
     try:
         seal, _, content = file.read_bytes().partition(b"\n")
         words = seal.decode("ascii", "replace").split(" ")
-        if len(words) != 4 or (words[0], words[2]) != ("chunk", "sha256"):
+        if len(words) != 4 or words[::2] != ["chunk", "sha256"]:
             raise ValueError("it does not begin with a name and a checksum")
         if words[1] != file.stem:
             raise ValueError(f"it is the file of {words[1]}")
@@ -332,13 +285,13 @@ def _read(file: Path, form: _Form) -> Any:
         found = [(part.dtype, tuple(part.shape)) for part in (result if isinstance(result, tuple) else (result,))]
         if found != form:
             raise ValueError(f"it holds {found}, not {form}")
+        return result
     except FileNotFoundError:
         return None
     except Exception as error:  # whatever it is: a chunk can be computed again
         why = str(error).partition("\n")[0] or type(error).__name__
-        warnings.warn(f"{file} is not believed, its chunk is computed again: {why}", stacklevel=4)
+        warnings.warn(f"{file} is not believed, its chunk is computed again: {why}", stacklevel=5)
         return None
-    return result
 
 
 def _write(file: Path, result: Any) -> None:

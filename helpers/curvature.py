@@ -34,8 +34,7 @@ def spectrum(H: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues ``d`` (p,), ascending, and eigenvectors ``Q`` (p, p) as columns, so that ``H = Q diag(d) Qᵀ``.
 
     Raises:
-        ValueError: if ``H`` is not a square, finite, symmetric matrix (an asymmetric one means that a transpose or a
-            factor went wrong where it was built).
+        ValueError: if ``H`` is not a square, finite, symmetric matrix.
     """
     check_symmetric(H)
     d, Q = torch.linalg.eigh(H)
@@ -55,8 +54,7 @@ def check_symmetric(H: Tensor) -> None:
     if not torch.isfinite(H).all():
         raise ValueError("H has entries that are not finite: the loss overflows at this theta.")
     asymmetry = float((H - H.T).abs().max())
-    allowed = 1e3 * torch.finfo(H.dtype).eps * float(H.abs().max())
-    if asymmetry > allowed:
+    if asymmetry > 1e3 * torch.finfo(H.dtype).eps * float(H.abs().max()):
         raise ValueError(
             f"H is not symmetric: |H - H^T| reaches {asymmetry:.1e}. A Hessian is; look for a missing transpose or a "
             "row computed at another theta."
@@ -79,7 +77,6 @@ def cholesky_factor(H: Tensor) -> Tensor:
 
 
 def not_positive_definite(smallest: float, found: str = "its smallest eigenvalue is") -> NotPositiveDefinite:
-    """The exception, with the number and what to do."""
     return NotPositiveDefinite(
         f"H is not positive definite: {found} {smallest:.2e}. At such a point training has not reached a nondegenerate "
         "minimum; train on, start elsewhere, raise the L2 strength, or damp. Where a symmetry of the model leaves a "
@@ -88,11 +85,7 @@ def not_positive_definite(smallest: float, found: str = "its smallest eigenvalue
 
 
 def cholesky_solve(H: Tensor, B: Tensor) -> Tensor:
-    """``H⁻¹B`` for a positive definite ``H`` (p, p) and ``B`` (p, m) or (p,), by Cholesky; no inverse is formed.
-
-    Raises:
-        NotPositiveDefinite, ValueError: as `cholesky_factor`.
-    """
+    """``H⁻¹B`` for ``B`` (p, m) or (p,), by Cholesky; no inverse is formed. Raises as `cholesky_factor`."""
     columns = B[:, None] if B.ndim == 1 else B
     return torch.cholesky_solve(columns, cholesky_factor(H)).reshape(B.shape)
 
@@ -102,15 +95,7 @@ class HessianOperator:
 
     What is asked for is computed once and kept: the graph of the gradient (`Risk.products`), the matrix, its factor.
 
-    Args:
-        risk: whose Hessian; its L2 term is in it.
-        theta: where (p,).
-        weights: the training weights (n,); ``1/n`` each by default.
-        damping: added to the diagonal.
-
-    Attributes:
-        shape: ``(p, p)``.
-        risk, theta, weights, damping: as given.
+    The L2 term is in it. ``weights`` (n,) are ``1/n`` each by default. Attributes are the arguments, and ``shape``.
     """
 
     def __init__(self, risk: Risk, theta: Tensor, weights: Tensor | None = None, *, damping: float = 0.0) -> None:
@@ -119,6 +104,11 @@ class HessianOperator:
         self.risk, self.theta, self.damping = risk, risk.check_theta(theta), damping
         self.weights = risk.check_weights(weights, theta)
         self.shape = (risk.model.p, risk.model.p)
+
+    @cached_property
+    def gradient_norm(self) -> float:
+        """``‖∇R(θ, w)‖``, without damping."""
+        return float(self.risk.gradient(self.theta, self.weights).norm())
 
     @cached_property
     def _without_damping(self) -> Callable[[Tensor], Tensor]:
@@ -141,21 +131,20 @@ class HessianOperator:
         Raises:
             MemoryError: before anything is computed, if the matrix and its factor do not fit into memory.
         """
-        p, item = self.shape[0], self.theta.element_size()
-        if (need := 3 * p * p * item) > (there := _memory(self.theta.device)):
-            raise MemoryError(
-                f"the Hessian of p = {p:,} parameters needs about {need / 2**30:.0f} GiB with its factor, of "
-                f"{there / 2**30:.0f} GiB: use its products, solve=conjugate_gradients."
-            )
+        p, there = self.shape[0], _memory(self.theta.device) / 2**30
+        need = 3 * p * p * self.theta.element_size() / 2**30
+        refusal = MemoryError(
+            f"there is not enough memory for the Hessian: p = {p:,} parameters needs about {need:.1f} GiB with its "
+            f"factor, of {there:.0f} GiB: use its products, solve=conjugate_gradients."
+        )
+        if need > there:
+            raise refusal
         try:
             return self.risk.dense(self._products, self.theta)
         except RuntimeError as error:
-            if "alloc" not in str(error).lower() and "memory" not in str(error).lower():
-                raise
-            raise MemoryError(
-                f"there is not enough memory for the Hessian of p = {p:,} parameters, {p * p * item / 2**30:.1f} GiB: "
-                "use its products, solve=conjugate_gradients."
-            ) from error
+            if "alloc" in str(error).lower() or "memory" in str(error).lower():
+                raise refusal from error
+            raise
 
     @cached_property
     def matrix(self) -> Tensor:
@@ -177,27 +166,22 @@ class HessianOperator:
     def zero(self, d: Tensor) -> float:
         """What may be zero among the eigenvalues ``d``, ascending: up to rounding; and the zeros of a symmetry are
         only as near to it as ``‖∇R‖ / ‖θ‖`` where the gradient does not quite vanish."""
-        g, length = self.risk.gradient(self.theta, self.weights).norm(), self.theta.norm()
-        return float(
-            1e3 * torch.finfo(d.dtype).eps * len(self.theta) ** 0.5 * d.abs().max() + 10 * g / (1e-300 + length)
-        )
+        rounding = 1e3 * torch.finfo(d.dtype).eps * len(self.theta) ** 0.5 * float(d.abs().max())
+        return rounding + 10 * self.gradient_norm / (1e-300 + float(self.theta.norm()))
 
     def to(self, dtype: torch.dtype) -> HessianOperator:
         """The same Hessian, computed in another format."""
         return HessianOperator(self.risk.to(dtype), self.theta.to(dtype), self.weights.to(dtype), damping=self.damping)
 
     def sample(self, batch: int, generator: torch.Generator) -> HessianOperator:
-        """The Hessian of ``batch`` examples drawn without replacement, scaled so that its mean is this one.
-
-        Each example is drawn with the same probability, whatever its weight.
-        """
+        """The Hessian of ``batch`` examples drawn without replacement, whatever their weights, scaled so that its mean
+        is this one."""
         n = self.risk.n
         if not 1 <= batch <= n:
             raise ValueError(f"batch = {batch} must lie between 1 and n = {n}.")
         chosen = torch.randperm(n, generator=generator, device="cpu")[:batch].to(self.theta.device)
-        return HessianOperator(
-            self.risk.part(chosen), self.theta, self.weights[chosen] * n / batch, damping=self.damping
-        )
+        weights = self.weights[chosen] * n / batch
+        return HessianOperator(self.risk.part(chosen), self.theta, weights, damping=self.damping)
 
 
 def _memory(device: torch.device) -> int:
@@ -212,9 +196,8 @@ def _memory(device: torch.device) -> int:
 def extreme_eigenvalues(H: HessianOperator, rtol: float = 1e-2) -> Tensor:
     """The smallest and the largest eigenvalue of ``H``, shape (2,), from products alone: Lanczos, by SciPy's `eigsh`.
 
-    It stops when ``‖Hv - dv‖ ≤ rtol·|d|``. The eigenvalue is then known far better than to ``rtol``, as a rule.
-
-    Where even many products do not tell, ``H`` is formed, up to a few thousand parameters.
+    It stops when ``‖Hv - dv‖ ≤ rtol·|d|``; as a rule the eigenvalue is then known far better. Where even many products
+    do not tell, ``H`` is formed, up to a few thousand parameters.
 
     Raises:
         NotPositiveDefinite: beyond, if an end is so near to zero, against the other, that its sign stays unknown.
@@ -223,19 +206,16 @@ def extreme_eigenvalues(H: HessianOperator, rtol: float = 1e-2) -> Tensor:
     # The small end is crowded. The more directions are kept there until a restart, the fewer products; each is stored.
     crowded = min(p, max(20, min(160, 2**24 // p)))
     try:
-        if p <= 20:
-            raise ArpackNoConvergence("too small", [], [])
-        ends = [
-            end_of_spectrum(H.__matmul__, H.theta, end, rtol, kept) for end, kept in (("SA", crowded), ("LA", None))
-        ]
+        if p > 20:
+            ends = [end_of_spectrum(H.__matmul__, H.theta, *end) for end in (("SA", rtol, crowded), ("LA", rtol))]
+            return torch.tensor(ends, dtype=H.theta.dtype, device=H.theta.device)
     except ArpackNoConvergence as error:
         if p > 8 * _DENSE_UP_TO:
             raise NotPositiveDefinite(
                 "Lanczos finds no end of the spectrum of H: some eigenvalues are as good as zero against the largest, "
                 "so the sign of the smallest is unknown. Raise the L2 strength, or damp."
             ) from error
-        return torch.linalg.eigvalsh(H.matrix)[[0, -1]]
-    return torch.tensor(ends, dtype=H.theta.dtype, device=H.theta.device)
+    return torch.linalg.eigvalsh(H.matrix)[[0, -1]]
 
 
 def end_of_spectrum(
@@ -243,19 +223,15 @@ def end_of_spectrum(
 ) -> float:
     """The smallest (``"SA"``) or largest (``"LA"``) eigenvalue of the symmetric matrix with this ``product``.
 
-    Vectors are (p,), in the format and on the device of ``like`` (p,); ``kept`` of them are stored at a time.
-    Raises SciPy's ArpackNoConvergence after 60 restarts.
+    Vectors are like ``like`` (p,); ``kept`` of them are stored. Raises ArpackNoConvergence after 60 restarts.
     """
 
     def multiply(v: Any) -> Any:
         return product(torch.as_tensor(v, dtype=like.dtype, device=like.device).reshape(-1)).cpu().numpy()
 
-    p = len(like)
-    operator = LinearOperator((p, p), matvec=multiply, dtype=np.float64)
-    start = np.random.default_rng(0).standard_normal(p)  # the same on every run
-    return float(
-        eigsh(operator, k=1, which=end, v0=start, ncv=kept, tol=rtol, maxiter=60, return_eigenvectors=False)[0]
-    )
+    A = LinearOperator((len(like), len(like)), matvec=multiply, dtype=np.float64)
+    start = np.random.default_rng(0).standard_normal(len(like))  # the same on every run
+    return float(eigsh(A, k=1, which=end, v0=start, ncv=kept, tol=rtol, maxiter=60, return_eigenvectors=False)[0])
 
 
 def hessian_vector_product(risk: Risk, theta: Tensor, v: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -264,8 +240,4 @@ def hessian_vector_product(risk: Risk, theta: Tensor, v: Tensor, weights: Tensor
     theta, weights = risk.check_theta(theta), risk.check_weights(weights, theta)
     if not risk.has_forward_mode:
         return risk.products(theta, weights)(v[None])[0]
-
-    def gradient(t: Tensor) -> Tensor:
-        return grad(risk.value)(t, weights)
-
-    return jvp(gradient, (theta,), (v,))[1]
+    return jvp(lambda t: grad(risk.value)(t, weights), (theta,), (v,))[1]

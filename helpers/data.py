@@ -15,6 +15,12 @@ import torch
 from torch import Tensor
 
 
+def differentiable(tensor: Tensor) -> Tensor:
+    """A tensor of inference mode as a copy that can be differentiated by; any other as it is."""
+    with torch.inference_mode(False):
+        return tensor.clone() if tensor.is_inference() else tensor
+
+
 @dataclass(frozen=True)
 class Data:
     """``n`` examples ``z_i = (x_i, y_i)``, detached from whatever graph they come from.
@@ -32,14 +38,13 @@ class Data:
     y: Tensor
 
     def __post_init__(self) -> None:
-        for name, values in (("X", self.X), ("y", self.y)):
+        for name, values in list(vars(self).items()):
             if not isinstance(values, Tensor):
                 raise TypeError(
                     f"{name} is a {type(values).__name__}: X and y must be tensors that hold all examples at once. "
                     "torch.as_tensor(...) converts arrays and lists; for a dataset, torch.stack([x for x, y in it])."
                 )
-            with torch.inference_mode(False):  # a tensor of inference mode can be differentiated only as a copy
-                object.__setattr__(self, name, values.clone() if values.is_inference() else values.detach())
+            object.__setattr__(self, name, differentiable(values).detach())
         if self.X.ndim == 0 or self.y.ndim == 0 or len(self.X) == 0 or len(self.X) != len(self.y):
             raise ValueError(
                 f"X has shape {tuple(self.X.shape)} and y {tuple(self.y.shape)}: "
@@ -47,7 +52,7 @@ class Data:
             )
         if self.X.device != self.y.device:
             raise ValueError(f"X is on {self.X.device} and y on {self.y.device}: move both to one device.")
-        for name, values in (("X", self.X), ("y", self.y)):
+        for name, values in vars(self).items():
             bad = (~torch.isfinite(values)).reshape(len(values), -1).any(1).nonzero().flatten().tolist()
             if bad:
                 raise ValueError(f"{name} is not finite in examples {bad[:5]}: remove or impute them.")
@@ -56,7 +61,7 @@ class Data:
         return len(self.X)
 
     def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Data:
-        """Some of the examples, again as `Data`; one integer, of whatever type, gives a `Data` of one example."""
+        """Some of the examples; one integer, of whatever type, gives a `Data` of one."""
         X, y = self.X[index], self.y[index]
         return Data(X, y) if X.ndim == self.X.ndim else Data(X[None], y[None])
 
@@ -71,8 +76,7 @@ def digits(n: int = 1400, seed: int = 0) -> tuple[Data, Data]:
     """scikit-learn's handwritten digits: 8×8 pixels from 0 to 1, ten classes, in an order drawn by ``seed``.
 
     Returns:
-        ``(train, test)``, the first ``n`` of the 1,797 images and the others, of shapes ``X (·, 64)`` in float64 and
-        ``y (·,)`` integer.
+        ``(train, test)``: the first ``n`` of 1,797 images and the rest, ``X (·, 64)`` in float64, ``y (·,)`` integer.
 
     Raises:
         ImportError: without scikit-learn.
@@ -91,11 +95,11 @@ def digits(n: int = 1400, seed: int = 0) -> tuple[Data, Data]:
 def ring(n: int = 60, n_test: int = 20, seed: int = 0) -> tuple[Data, Data]:
     """The ring problem: points of the plane, labelled 1 where ``x_1² + x_2² > 1.5``.
 
-    The inputs are standard normal, drawn in float32 (training points first, then test points) and then converted, so
-    that the float64 problem is the same, to the last bit, as the float32 one.
+    The inputs are standard normal, drawn in float32 (training points first) and then converted to float64, so that
+    both formats have the same problem to the last bit.
 
     Returns:
-        ``(train, test)``, of shapes ``X (n, 2)``, ``y (n,)`` and ``X (n_test, 2)``, ``y (n_test,)``, in float64.
+        ``(train, test)``, each with ``X (·, 2)`` and ``y (·,)`` in float64.
     """
     generator = torch.Generator().manual_seed(seed)
 

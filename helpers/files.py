@@ -11,12 +11,9 @@ from pathlib import Path
 def write_whole(file: Path | str, content: bytes) -> None:
     """Write ``content``, or leave ``file`` as it was: whoever reads meets the old file or the new one, never a half.
 
-    It is written beside the file, as a draft with a name of its own, forced to the disk, and renamed; so a power cut
-    does no harm, and neither does another process that writes the same file. A draft that a killed process leaves
-    behind (``*.tmp``) is read by nobody and can be deleted.
-
-    Raises:
-        OSError: if the folder cannot be written, or the disk is full.
+    It is written beside the file, as a draft with a name of its own, forced to the disk, and renamed; so neither a
+    power cut nor another process that writes the same file does harm. The draft of a killed process (``*.tmp``) can be
+    deleted. Raises OSError if the folder cannot be written, or the disk is full.
     """
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -29,7 +26,7 @@ def write_whole(file: Path | str, content: bytes) -> None:
         draft.replace(file)
     except BaseException:
         with contextlib.suppress(OSError):  # the first error is the one that counts
-            draft.unlink(missing_ok=True)
+            draft.unlink()
         raise
     # The new name, too, is on the disk only when its folder is. Windows opens no folders, some file systems force none.
     if hasattr(os, "O_DIRECTORY"):

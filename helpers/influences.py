@@ -44,24 +44,20 @@ def influence(
 
     ``ℐ[t, i] = dℓ(z_t, theta_ε)/dε`` at ε = 0, where training point ``i`` is upweighted by ε. Positive: upweighting
     ``z_i`` raises the test loss, ``z_i`` is harmful. Negative: ``z_i`` is helpful. Unit: test loss per unit of weight;
-    `predicted_change` turns it into the change of the loss on removal.
+    `predicted_change` turns it into the change of the loss on removal. Shape (n_test, n).
 
-    There are fewer test points than training points, as a rule, so ``H`` is solved with on the test side. The training
-    gradients are never stored: their products with ``H⁻¹g_test`` are the slopes of the ``n`` losses along it.
+    ``H`` is solved with on the test side, where there are fewer points as a rule. The training gradients are never
+    stored: their products with ``H⁻¹g_test`` are the slopes of the ``n`` losses along it.
 
     Args:
         risk: what was minimised. Its L2 term is in ``H``, and not in the gradients of single losses.
-        theta: its minimum (p,), for the same weights.
-        test: the test examples.
-        weights: the training weights (n,); ``1/n`` each by default.
+        theta: its minimum (p,).
+        weights: those of training (n,); ``1/n`` each by default.
         solve: ``solve(H, B) = H⁻¹B``, for ``H`` given as an operator and ``B`` (p, n_test): the one step that changes
             when a model is large. `direct` forms ``H``; `helpers.solvers` has others. With one that cannot see a
             negative eigenvalue, ``H`` is searched for one first, unless ``theta`` comes from `minimise` of this risk.
         gtol: how large ``‖∇R‖`` may be against `Risk.scale`; 1e-6 in float64, 1e-4 in float32. With ``inf`` nothing is
             looked at: the numbers are the formula's, at whatever ``theta``.
-
-    Returns:
-        shape (n_test, n).
 
     Raises:
         NotStationary: with the gradient norm, if ``theta`` is not a stationary point.
@@ -69,20 +65,18 @@ def influence(
         NotSolved: with the residual, if a solver did not converge, or says itself that its answer is no better than 0.
         MemoryError: if the solver needs more memory than there is.
     """
-    theta = risk.check_theta(theta).detach()
-    check_stationary(risk, theta, weights, gtol=gtol)
+    theta = theta.detach()
     H = HessianOperator(risk, theta, weights)  # p × p, L2 included; nothing is computed yet
+    check_stationary(H, gtol)
     if solve not in (direct, refined, pseudo_inverse) and gtol != float("inf"):
         check_curvature(H)
     G_test = risk.gradients(theta, test)  # n_test × p
     solution = solve(H, G_test.T)
-    X = solution.X if isinstance(solution, Solution) else solution
+    X, worst = (solution.X, float(solution.residuals.max())) if isinstance(solution, Solution) else (solution, 0.0)
     if X.shape != G_test.T.shape or not bool(torch.isfinite(X).all()):
-        raise NotSolved(
-            f"the solver returned shape {tuple(X.shape)} for {tuple(G_test.T.shape)}, or no finite numbers.", X
-        )
-    if isinstance(solution, Solution) and not bool((solution.residuals < 1).all()):
-        worst = float(solution.residuals.max())
+        shapes = f"{tuple(X.shape)} for {tuple(G_test.T.shape)}"
+        raise NotSolved(f"the solver returned shape {shapes}, or no finite numbers.", X)
+    if not worst < 1:
         raise NotSolved(f"the solver reports a residual of {worst:.1e} of a right-hand side: no better than X = 0.", X)
     return -risk.slopes(theta, X.T.contiguous())
 
@@ -93,12 +87,7 @@ def predicted_change(influence: Tensor, convention: Convention = "mean", weights
     ``"zero"``: ``-w_i ℐ_i``, when its weight is set to 0 and the others keep theirs (equation ``eq-loo-zero``).
     ``"mean"``: ``-w_i (W ℐ_i - Σ_j w_j ℐ_j) / (W - w_i)`` with ``W = Σ_j w_j``, when the others share its weight in
     proportion. With ``w = 1/n`` that is ``-(ℐ_i - mean ℐ)/(n-1)`` (equation ``eq-loo-mean``).
-    Compare each with its own retraining.
-
-    Args:
-        influence: as `influence` returns it.
-        convention: see above.
-        weights: the training weights (n,), those of the influence; ``1/n`` each by default.
+    Compare each with its own retraining. The ``weights`` (n,) are those of the influence, ``1/n`` each by default.
 
     Raises:
         ValueError: for an unknown convention, weights of another shape, or a point that holds all of the weight.
@@ -113,26 +102,16 @@ def predicted_change(influence: Tensor, convention: Convention = "mean", weights
         raise ValueError(f"convention is {convention!r}: it must be 'zero' or 'mean'.")
     total = w.sum()
     if n == 1 or bool((w == total).any()):
-        raise ValueError(
-            f"n = {n}, and one training point holds all of the weight: without it nothing is left to train on."
-        )
+        raise ValueError(f"n = {n}, and one training point holds all of the weight: nothing is left to train on.")
     return -(w / (total - w)) * (total * influence - (influence @ w)[..., None])
 
 
 def argmin(risk: Risk, theta: Tensor, weights: Tensor) -> Tensor:
     """``argmin R(·, w)`` near ``theta``, as a differentiable function of the weights (equation ``eq-argmin-backward``).
 
-    Forward: minimise ``R(·, w)``. Backward: a vector ``v``, the gradient of what follows in the minimum, becomes
-    ``-G H⁻¹ v``, the gradient in ``w``. The steps of the optimiser are not recorded; only the stationarity of the
-    result is used.
-
-    Args:
-        risk: what to minimise.
-        theta: where to start (p,); the nearest minimum is wanted.
-        weights: (n,), usually with ``requires_grad=True``.
-
-    Returns:
-        the minimum, shape (p,).
+    Forward: minimise ``R(·, w)`` from ``theta`` (p,). Backward: a vector ``v``, the gradient of what follows in the
+    minimum, becomes ``-G H⁻¹ v``, the gradient in ``w`` (n,). The steps of the optimiser are not recorded; only the
+    stationarity of the result is used.
 
     Raises:
         NotConverged, NotAMinimum: if no minimum is found.

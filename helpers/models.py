@@ -22,49 +22,19 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-# Layers for which "the loss of one example" is not a function of (theta, example) alone.
-_RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU)
-_REMEMBERING = (nn.utils.parametrizations._SpectralNorm,)
-_COUPLED = (nn.modules.batchnorm._BatchNorm,)
-
 
 class FlatModel:
-    """Any ``torch.nn.Module`` as a pure function ``model(theta, X)``; see `flatten`.
+    """Any module as a pure function ``model(theta, X)``; see `flatten`.
 
     Attributes:
         p: the number of trainable parameters, ``len(theta)``.
-        shapes: each one's name and shape, in the order in which they stand in ``theta``.
+        shapes: of each of them by name, in the order in which they stand in ``theta``.
         constants: what else the module computes with, by name: its frozen parameters and its buffers.
         hooks: the layers with hooks, by name.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        for name, layer in module.named_modules():
-            if isinstance(layer, _RANDOM) and layer.training and getattr(layer, "p", 1) > 0:
-                raise ValueError(
-                    f"layer '{name}' ({type(layer).__name__}) is random in training mode, so the loss has no "
-                    "gradient to differentiate twice: call module.eval() first."
-                )
-            if isinstance(layer, _REMEMBERING) and layer.training:
-                raise ValueError(
-                    f"layer '{name}' ({type(layer).__name__}) goes on estimating at every call in training mode, so "
-                    "its output is another each time: call module.eval() first."
-                )
-            if isinstance(layer, _COUPLED) and (layer.training or not layer.track_running_stats):
-                raise ValueError(
-                    f"layer '{name}' ({type(layer).__name__}) mixes the examples of a batch, so no example has a "
-                    "loss of its own: call module.eval() first, or use another normalisation."
-                )
-        for name, parameter in module.named_parameters():
-            if isinstance(parameter, nn.parameter.UninitializedParameter):
-                raise ValueError(
-                    f"parameter '{name}' has no shape yet: call the module once, on a batch, before flatten."
-                )
-            if not parameter.is_floating_point():
-                raise ValueError(
-                    f"parameter '{name}' is {parameter.dtype}, and theta is a vector of real numbers: keep real and "
-                    "imaginary parts as two parameters (torch.view_as_real)."
-                )
+        _refuse_unfit(module)
         try:
             self._module = copy.deepcopy(module)  # what becomes of the module later changes nothing here
         except RuntimeError as error:
@@ -77,9 +47,7 @@ class FlatModel:
         self.shapes = {name: tuple(each.shape) for name, each in parameters.items() if each.requires_grad}
         self.constants = {name: each.detach() for name, each in parameters.items() if name not in self.shapes}
         self.constants |= dict(self._module.named_buffers())
-        self.hooks = [
-            name for name, layer in module.named_modules() if layer._forward_hooks or layer._forward_pre_hooks
-        ]
+        self.hooks = [name for name, each in module.named_modules() if each._forward_hooks or each._forward_pre_hooks]
         self._sizes = [math.prod(shape) for shape in self.shapes.values()]
         self.p = sum(self._sizes)
         if self.p == 0:
@@ -97,16 +65,11 @@ class FlatModel:
 
     def per_parameter(self, value: Callable[[str], float]) -> Tensor:
         """The vector (p,) that holds ``value(name)`` at each entry of the parameter with that name."""
-        sizes = zip(self.shapes, self._sizes, strict=True)
-        return torch.cat(
-            [torch.full((size,), float(value(name)), dtype=torch.float64, device="cpu") for name, size in sizes]
-        )
+        values = torch.tensor([float(value(name)) for name in self.shapes], dtype=torch.float64, device="cpu")
+        return values.repeat_interleave(torch.tensor(self._sizes, device="cpu"))
 
     def __call__(self, theta: Tensor, X: Tensor) -> Tensor:
-        """The module's output on ``X`` with parameters ``theta`` (p,); an output of shape (n, 1) comes back as (n,).
-
-        Constants are taken in the format and on the device of ``theta``.
-        """
+        """The module's output on ``X``, an (n, 1) as (n,); constants follow the format and the device of ``theta``."""
         constants = {
             name: each.to(theta.device, theta.dtype if each.is_floating_point() else each.dtype)
             for name, each in self.constants.items()
@@ -119,6 +82,30 @@ class FlatModel:
                 "returns the outputs alone, one row an example."
             )
         return output.squeeze(-1) if output.ndim == 2 and output.shape[-1] == 1 else output
+
+
+def _refuse_unfit(module: nn.Module) -> None:
+    """Raise ValueError where the loss of an example is no function of (theta, example), or theta no real vector."""
+    for name, layer in module.named_modules():
+        training, why = layer.training, ""
+        if isinstance(layer, nn.modules.dropout._DropoutNd | nn.RReLU) and training and getattr(layer, "p", 1) > 0:
+            why = "is random in training mode, so the loss has no gradient to differentiate twice"
+        if isinstance(layer, nn.utils.parametrizations._SpectralNorm) and training:
+            why = "goes on estimating at every call in training mode, so its output is another each time"
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and (training or not layer.track_running_stats):
+            why = "mixes the examples of a batch, so no example has a loss of its own"
+        if why:
+            raise ValueError(
+                f"layer '{name}' ({type(layer).__name__}) {why}: call module.eval() first, or use another layer."
+            )
+    for name, parameter in module.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise ValueError(f"parameter '{name}' has no shape yet: call the module once, on a batch, before flatten.")
+        if not parameter.is_floating_point():
+            raise ValueError(
+                f"parameter '{name}' is {parameter.dtype}, and theta is a vector of real numbers: keep real and "
+                "imaginary parts as two parameters (torch.view_as_real)."
+            )
 
 
 @contextmanager
@@ -136,15 +123,15 @@ def _twice_differentiable(recurrent: bool) -> Iterator[None]:
 def flatten(module: nn.Module, dtype: torch.dtype = torch.float64) -> tuple[FlatModel, Tensor]:
     """A module as a function of one flat vector, and the vector of its present trainable parameters.
 
-    The module is copied and left as it is. Parameters with ``requires_grad=False`` are frozen: they keep their values
-    and are not in the vector. Tied parameters are in it once.
+    The module is copied and left as it is. Parameters with ``requires_grad=False`` keep their values and are not in the
+    vector; tied parameters are in it once.
 
     Returns:
-        ``(model, theta)``, with ``theta`` of shape (p,), detached, in ``dtype``, on the module's device.
+        ``(model, theta)``, with ``theta`` (p,) detached, in ``dtype``, on the module's device.
 
     Raises:
-        ValueError: for a module without trainable parameters, or with layers that are random (active dropout) or that
-            mix the examples of a batch (batch normalisation in training mode). What no type tells, `Risk` finds.
+        ValueError: for a module without trainable parameters, or with a layer that is random or mixes the examples of
+            a batch. What no type tells, `Risk` finds.
     """
     model = FlatModel(module)
     theta = [each.detach().reshape(-1).to(dtype) for each in module.parameters() if each.requires_grad]
@@ -154,10 +141,8 @@ def flatten(module: nn.Module, dtype: torch.dtype = torch.float64) -> tuple[Flat
 def mlp(inputs: int = 2, hidden: int = 8, outputs: int = 1, seed: int = 42) -> tuple[FlatModel, Tensor]:
     """The book's network ``inputs -> hidden (tanh) -> outputs``, with PyTorch's default initialisation.
 
-    With the default sizes it has 2·8 + 8 + 8·1 + 1 = 33 parameters. The global random state is left untouched.
-
-    Returns:
-        ``(model, theta)`` as `flatten` does; ``theta`` is the initialisation, drawn in float32, in float64.
+    With the default sizes it has 2·8 + 8 + 8·1 + 1 = 33 parameters. The global random state is left untouched, and
+    the initialisation, returned as `flatten` does in float64, is drawn in float32.
     """
     form: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
     with torch.random.fork_rng(devices=[]):

@@ -13,13 +13,13 @@ Norms of gradients are held against `Risk.scale`, so that no tolerance depends o
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.linalg import vecdot
 
 from .curvature import (
     _DENSE_UP_TO,
@@ -33,8 +33,7 @@ from .curvature import (
 from .risk import Risk
 from .solvers import NotSolved, conjugate_gradients
 
-# So many problems are solved at once that examples × parameters × problems stays below this.
-_NUMBERS_AT_ONCE = 2**28
+_NUMBERS_AT_ONCE = 2**28  # examples × parameters × problems that are solved at once
 _LANCZOS_STEPS = 50
 #: How small ``‖∇R‖`` must be against its scale: for a minimum that was looked for, and for one that was brought along.
 FOUND = {torch.float64: 1e-9, torch.float32: 1e-5}
@@ -44,12 +43,9 @@ BROUGHT = {torch.float64: 1e-6, torch.float32: 1e-4}
 class _At(Exception):
     """An exception that says where: `theta`."""
 
-    def __init__(self, message: str, theta: Tensor) -> None:
+    def __init__(self, message: str, theta: Any = None) -> None:  # None for pickle, which sets theta afterwards
         super().__init__(message)
         self.theta = theta
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (*self.args, self.theta)  # so that it can come home from another process
 
 
 class NotStationary(ValueError):
@@ -66,13 +62,7 @@ class NotConverged(_At, RuntimeError):
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certified minimum: the parameters, and the two numbers that make them one.
-
-    Attributes:
-        theta: the minimum (p,).
-        gradient_norm: ``‖∇R‖`` there.
-        smallest_eigenvalue: of the Hessian there, positive.
-    """
+    """A certified minimum ``theta`` (p,), and what makes it one: ``‖∇R‖`` and the smallest eigenvalue."""
 
     theta: Tensor
     gradient_norm: float
@@ -106,45 +96,40 @@ class Minima:
         """The fields that have a row for each problem."""
         return self.thetas, self.gradient_norms, self.smallest_eigenvalues, self.certified
 
-    def or_raise(self, item: str, cause: Callable[[int], str]) -> Minima:
-        """These minima, if all are certified; NotConverged or NotAMinimum with the first few that are not otherwise.
-
-        Args:
-            item: what a problem is called.
-            cause: of the failure of problem ``k``, in words, with its remedy.
-        """
+    def or_raise(self, risk: Risk, W: Tensor, item: str) -> Minima:
+        """These minima, if all are certified. If not, NotConverged or NotAMinimum names the first few that are not,
+        each as an ``item``, and says of the first of them why."""
         if bool(self.certified.all()):
             return self
-        first = f"{cause(int((~self.certified).nonzero()[0]))} (the exception's theta is where all of them stopped)."
+        k = int((~self.certified).nonzero()[0])
+        why = cause(HessianOperator(risk, self.thetas[k], W[k]), self.tolerance)
+
+        def named(bad: Tensor, numbers: Tensor) -> str:
+            each = [f"{item} {k} ({float(numbers[k]):.2e})" for k in bad.nonzero().flatten().tolist()]
+            more = f" and {len(each) - 5} more" if len(each) > 5 else ""
+            return f"{', '.join(each[:5])}{more}: {why} (the exception's theta is where all of them stopped)."
+
         if bool((moving := ~(self.gradient_norms <= self.tolerance)).any()):
-            named = _named(item, moving, self.gradient_norms)
-            raise NotConverged(
-                f"training stopped at a gradient norm above {self.tolerance:.1e} in {named}: {first}", self.thetas
-            )
-        named = _named(item, ~self.certified, self.smallest_eigenvalues)
-        raise NotAMinimum(
-            f"stationary, but no minimum: the smallest eigenvalue of the Hessian in {named}: {first}", self.thetas
-        )
+            what = f"training stopped at a gradient norm above {self.tolerance:.1e}"
+            raise NotConverged(f"{what} in {named(moving, self.gradient_norms)}", self.thetas)
+        what = "stationary, but no minimum: the smallest eigenvalue of the Hessian"
+        raise NotAMinimum(f"{what} in {named(~self.certified, self.smallest_eigenvalues)}", self.thetas)
 
 
-def check_stationary(risk: Risk, theta: Tensor, weights: Tensor | None = None, *, gtol: float | None = None) -> float:
+def check_stationary(H: HessianOperator, gtol: float | None = None) -> float:
     """``‖∇R(θ, w)‖`` if it is at most ``gtol`` times `Risk.scale`; raises `NotStationary` otherwise."""
-    gtol = BROUGHT[risk.check_theta(theta).dtype] if gtol is None else gtol
-    norm, scale = float(risk.gradient(theta, weights).norm()), risk.scale(theta, weights)
+    gtol = BROUGHT[H.theta.dtype] if gtol is None else gtol
+    norm, scale, l2 = H.gradient_norm, H.risk.scale(H.theta, H.weights), H.risk.l2
     if not norm <= gtol * scale:
+        term = "has a strength for each parameter"
+        if not isinstance(l2, Tensor):
+            term = f"is {l2:g} times the squares of all parameters, biases included"
         raise NotStationary(
             f"theta is not stationary: its gradient norm is {norm:.1e}, of a scale of {scale:.1e}, and more than "
             f"gtol = {gtol:.0e} of it. Influence is a statement about a minimum: train on (in float64), pass the "
-            "weights that theta was trained with, and see that the risk is what was trained (its "
-            f"{_regulariser(risk)})."
+            f"weights that theta was trained with, and see that the risk is what was trained (its L2 term {term})."
         )
     return norm
-
-
-def _regulariser(risk: Risk) -> str:
-    if isinstance(risk.l2, Tensor):
-        return "L2 term has a strength for each parameter"
-    return f"L2 term is {risk.l2:g} times the squares of all parameters, biases included"
 
 
 @torch.inference_mode(False)
@@ -158,38 +143,40 @@ def certify(risk: Risk, theta: Tensor, weights: Tensor | None = None, *, gtol: f
         NotStationary: with the gradient norm.
         NotAMinimum: with the smallest eigenvalue.
     """
-    norm = check_stationary(risk, theta, weights, gtol=FOUND[risk.check_theta(theta).dtype] if gtol is None else gtol)
     H = HessianOperator(risk, theta, weights)
+    norm = check_stationary(H, FOUND[theta.dtype] if gtol is None else gtol)
     smallest = float(H.eigenvalues[0])
-    if not is_minimum(theta, norm, H.eigenvalues, risk.model.p):
-        raise NotAMinimum(
-            f"theta is stationary (gradient norm {norm:.1e}) but no minimum: the smallest eigenvalue of its Hessian is "
-            f"{smallest:.2e}. {cause(risk, theta, H.weights, norm, gtol=float('inf'))}.",
-            theta,
-        )
+    if not is_minimum(theta, norm, H.eigenvalues):
+        raise _no_minimum(theta, norm, smallest, cause(H, float("inf")))
     risk.remember_minimum(theta, weights)
     return Certificate(theta, norm, smallest)
 
 
-def check_curvature(H: HessianOperator) -> None:
-    """Raise NotPositiveDefinite where ``H`` has a negative eigenvalue, unless its point was certified before.
+def _no_minimum(theta: Tensor, norm: float, smallest: float, why: str) -> NotAMinimum:
+    return NotAMinimum(
+        f"theta is stationary (gradient norm {norm:.1e}) but no minimum: the smallest eigenvalue of its Hessian is "
+        f"{smallest:.2e}. {why}.",
+        theta,
+    )
 
-    Iterative solvers do not see it if no right-hand side has a part along it.
-    """
+
+def check_curvature(H: HessianOperator) -> None:
+    """Raise where ``H`` has a negative eigenvalue, which an iterative solver does not see if no right-hand side has a
+    part along it; not if its point was certified before."""
     if not H.risk.is_known_minimum(H.theta, H.weights):
         d = H.eigenvalues
         if not d[0] >= -H.zero(d):
             raise not_positive_definite(float(d[0]))
 
 
-def is_minimum(theta: Tensor, norm: Tensor | float, eigenvalues: Tensor, p: int) -> Tensor:
-    """Whether the smallest of the ``eigenvalues`` (…, k), ascending, is positive and means something; shape (…).
+def is_minimum(theta: Tensor, norm: Tensor | float, eigenvalues: Tensor) -> Tensor:
+    """Whether the smallest of the ``eigenvalues`` (…, k), ascending, exceeds its rounding; shape (…).
 
-    It must exceed its own rounding. And the minimum, about ``‖∇R‖ / smallest`` away, must be near: where the risk only
-    falls more and more slowly (separable classes without L2), gradient and curvature vanish together.
+    And the minimum, about ``‖∇R‖ / smallest`` away, must be near: where the risk only falls more and more slowly
+    (separable classes without L2), gradient and curvature vanish together.
     """
     smallest, largest = eigenvalues[..., 0], eigenvalues[..., -1].abs()
-    rounding = p * torch.finfo(eigenvalues.dtype).eps * largest
+    rounding = theta.shape[-1] * torch.finfo(eigenvalues.dtype).eps * largest
     return (smallest > rounding) & (norm <= smallest * 0.01 * (1 + theta.norm(dim=-1)))
 
 
@@ -198,22 +185,19 @@ def fix_gauge(risk: Risk, theta: Tensor, weights: Tensor | None = None) -> Risk:
     """The same risk, with the directions pinned along which a symmetry of the model leaves every minimum flat.
 
     Two linear maps in a row (a factorised matrix, LoRA, the queries and keys of attention) can be rotated against each
-    other, and with equal L2 nothing changes: ``H`` has zero eigenvalues at every minimum, whatever the start and the
-    L2. ``½‖Nᵀ(θ - θ̂)‖²`` is added, with ``N`` the flat directions at ``theta``, each as stiff as the softest of the
-    others. As no gradient of an example has a part along them, no prediction changes, here or in a retraining; and all
-    that needs a positive definite ``H`` works.
+    other, and with equal L2 nothing changes: ``H`` has zero eigenvalues at every minimum. ``½‖Nᵀ(θ - θ̂)‖²`` is added,
+    with ``N`` the flat directions at ``theta``, each as stiff as the softest of the others. No gradient of an example
+    has a part along them, so no prediction changes, here or in a retraining.
 
     Args:
-        risk, weights: what was minimised.
-        theta: a stationary point of it (p,), for instance the ``theta`` of the exception that sent you here.
+        theta: a stationary point (p,), for instance the ``theta`` of the exception that sent you here.
 
     Raises:
         NotStationary: if the gradient does not vanish.
-        NotAMinimum: if the Hessian has a negative eigenvalue, or a zero one along which the examples' losses change:
-            then there is no symmetry to pin.
+        NotAMinimum: if the Hessian has a negative eigenvalue, or a zero one along which the examples' losses change.
     """
-    check_stationary(risk, theta, weights)
     H = HessianOperator(risk, theta.detach(), weights)
+    check_stationary(H)
     N, softest, silent = _flat(H)
     if not silent:
         raise NotAMinimum("some direction is flat or curves down, and losses change along it: start elsewhere.", theta)
@@ -245,8 +229,7 @@ def minimise(
     """A certified minimum of ``R(·, w)``, from ``start`` (p,): L-BFGS until the end is near, then Newton's steps.
 
     Args:
-        risk: what to minimise.
-        start: where to start (p,): an initialisation, or where another optimiser stopped.
+        start: an initialisation, or where another optimiser stopped.
         weights: (n,); ``1/n`` each by default.
         gtol: how small ``‖∇R‖`` must become against `Risk.scale`; 1e-9 in float64, 1e-5 in float32.
         max_steps: of L-BFGS.
@@ -258,39 +241,29 @@ def minimise(
     """
     theta = risk.check_theta(start).detach().clone()
     weights = risk.check_weights(weights, theta).detach()
-    gtol, scale = FOUND[theta.dtype] if gtol is None else gtol, risk.scale(theta, weights)
-    theta = _lbfgs(risk, theta, weights, scale, max_steps)
+    gtol = FOUND[theta.dtype] if gtol is None else gtol
+    theta = _lbfgs(risk, theta, weights, max_steps)
     found = _finish(risk, theta[None], weights[None], gtol * risk.scale(theta, weights), None, max_steps)
-    theta, norm = found.thetas[0], float(found.gradient_norms[0])
-    why = "" if found.certified[0] else cause(risk, theta, weights, norm, found.tolerance)
-    if not norm <= found.tolerance:
-        raise NotConverged(
-            f"training stopped at a gradient norm of {norm:.1e}, above {found.tolerance:.1e} (gtol = {gtol:.0e} of its "
-            f"scale), after at most {max_steps} steps: {why} (the exception's theta is where it stopped).",
-            theta,
-        )
-    if not found.certified[0]:
-        raise NotAMinimum(
-            f"theta is stationary (gradient norm {norm:.1e}) but no minimum: the smallest eigenvalue of its Hessian is "
-            f"{float(found.smallest_eigenvalues[0]):.2e}. {why}.",
-            theta,
-        )
-    return Certificate(theta, norm, float(found.smallest_eigenvalues[0]))
-
-
-def _lbfgs(risk: Risk, start: Tensor, weights: Tensor, scale: float, max_steps: int) -> Tensor:
-    """Where PyTorch's L-BFGS ends (p,). Some of its tolerances are absolute, so it is given a risk of ordinary size."""
-    unit = 1.0 if 1e-3 < scale < 1e3 or not scale > 0 else scale
-    theta = start.clone()
-    # The tolerance is on the largest entry of the gradient; Newton's quadratic convergence does the rest.
-    lbfgs = torch.optim.LBFGS(
-        [theta],
-        max_iter=max_steps,
-        tolerance_grad=1e-6,
-        tolerance_change=0.0,
-        history_size=20,
-        line_search_fn="strong_wolfe",
+    theta, norm, smallest = found.thetas[0], float(found.gradient_norms[0]), float(found.smallest_eigenvalues[0])
+    if found.certified[0]:
+        return Certificate(theta, norm, smallest)
+    why = cause(HessianOperator(risk, theta, weights), found.tolerance)
+    if norm <= found.tolerance:
+        raise _no_minimum(theta, norm, smallest, why)
+    raise NotConverged(
+        f"training stopped at a gradient norm of {norm:.1e}, above {found.tolerance:.1e} (gtol = {gtol:.0e} of its "
+        f"scale), after at most {max_steps} steps: {why} (the exception's theta is where it stopped).",
+        theta,
     )
+
+
+def _lbfgs(risk: Risk, theta: Tensor, weights: Tensor, max_steps: int) -> Tensor:
+    """Where PyTorch's L-BFGS ends (p,). Some of its tolerances are absolute, so it is given a risk of ordinary size."""
+    scale = risk.scale(theta, weights)
+    unit = 1.0 if 1e-3 < scale < 1e3 or not scale > 0 else scale
+    # The tolerance is on the largest entry of the gradient; Newton's quadratic convergence does the rest.
+    options: dict[str, Any] = {"tolerance_grad": 1e-6, "tolerance_change": 0.0, "history_size": 20}
+    lbfgs = torch.optim.LBFGS([theta], max_iter=max_steps, line_search_fn="strong_wolfe", **options)
 
     def closure() -> float:
         value, gradient = risk.values_and_gradients(theta[None], weights[None])
@@ -315,11 +288,10 @@ def minimise_many(
     """Certified minima of the ``m`` risks ``R(·, W[k])``, all found at once.
 
     The models are trained side by side by L-BFGS: one evaluation computes ``m`` values and gradients in one batch, and
-    each model uses its own to go on, by its own line search. The batch only shares the work: no model sees another.
-    At the end each Hessian is computed, for the certificate, and serves for Newton's last, tiny steps.
+    each model goes on by its own line search. The batch only shares the work: no model sees another. At the end each
+    Hessian is computed, for the certificate, and serves for Newton's last, tiny steps.
 
     Args:
-        risk: what to minimise.
         W: the weights of each problem (m, n).
         start: where to start, (p,) for all or (m, p).
         preconditioner: a positive definite matrix or operator (p, p) near the Hessian of every problem. The first step
@@ -354,50 +326,40 @@ def minimise_many(
     ]
     thetas, norms, smallest, certified = map(torch.cat, zip(*(each.rows for each in found), strict=True))
     minima = Minima(thetas, norms, smallest, certified, tolerance)
-    if not throw:
-        return minima
-    return minima.or_raise(
-        "problem", lambda k: cause(risk, minima.thetas[k], W[k], float(minima.gradient_norms[k]), tolerance)
-    )
+    return minima.or_raise(risk, W, "problem") if throw else minima
 
 
 def _finish(
     risk: Risk, thetas: Tensor, W: Tensor, tolerance: float, P: _Preconditioner | None, max_steps: int
 ) -> Minima:
     """From near the end to it by Newton's steps, with a certificate for each row of ``thetas`` (m, p)."""
-    small = risk.model.p <= _DENSE_UP_TO
+    newton = _by_matrices if risk.model.p <= _DENSE_UP_TO else _by_products
     for attempt in range(4):
-        values, g = risk.values_and_gradients(thetas, W)
-        if small:
-            H = risk.hessians(thetas, W)
-            eigenvalues = torch.linalg.eigvalsh(H)
-            minimum = is_minimum(thetas, g.norm(dim=1), eigenvalues, risk.model.p)
-            thetas, norms = _newton_steps(risk, W, thetas, g, H, eigenvalues)
-        else:
-            thetas, norms = _newton_cg(risk, W, thetas, values, g, tolerance, P)
-            eigenvalues = _extreme_eigenvalues_many(risk, thetas, W, P)
-            minimum = is_minimum(thetas, norms, eigenvalues, risk.model.p)
-        open_ = ~((norms <= tolerance) & minimum)
-        if not open_.any():
+        thetas, norms, eigenvalues, minimum = newton(risk, thetas, W, tolerance, P)
+        certified = (norms <= tolerance) & minimum
+        if certified.all():
             break
         # Where Newton's steps do not make up for the last two decades, or leave a doubt, L-BFGS goes all the way.
         if attempt == 0:
             thetas = thetas.clone()
-            thetas[open_] = _lbfgs_many(risk, W[open_], thetas[open_], P, tolerance, max_steps)
-    certified = (norms <= tolerance) & minimum
+            thetas[~certified] = _lbfgs_many(risk, W[~certified], thetas[~certified], P, tolerance, max_steps)
     if len(W) == 1 and certified[0]:
         risk.remember_minimum(thetas[0], W[0])
     return Minima(thetas, norms, eigenvalues[:, 0], certified, tolerance)
 
 
-def _newton_steps(
-    risk: Risk, W: Tensor, thetas: Tensor, g: Tensor, H: Tensor, eigenvalues: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Three steps ``-H⁻¹∇R`` of every model, ``H`` (m, p, p) kept, each taken where it lowers ‖∇R‖; and the norms.
+_Finished = tuple[Tensor, Tensor, Tensor, Tensor]  # points, ‖∇R‖, eigenvalues, and whether they are those of a minimum
+
+
+def _by_matrices(risk: Risk, thetas: Tensor, W: Tensor, tolerance: float, P: _Preconditioner | None) -> _Finished:
+    """Three steps ``-H⁻¹∇R`` of every model, with one ``H`` for all of them, each taken where it lowers ‖∇R‖.
 
     Where ``H`` has a negative eigenvalue no step is taken: it would walk to a saddle. Where it is flat, by rounding
     little more than zero, its pseudo-inverse stays clear of the flat directions.
     """
+    g, H = risk.values_and_gradients(thetas, W)[1], risk.hessians(thetas, W)
+    eigenvalues = torch.linalg.eigvalsh(H)
+    minimum = is_minimum(thetas, g.norm(dim=1), eigenvalues)
     L, info = torch.linalg.cholesky_ex(H)
     below = 1e-10 * eigenvalues[:, -1].abs() + 10 * g.norm(dim=1) / (1e-300 + thetas.norm(dim=1))
     up, flat = eigenvalues[:, 0] > below, (eigenvalues[:, 0].abs() <= below) & (eigenvalues[:, -1] > 0)
@@ -410,17 +372,16 @@ def _newton_steps(
         new_g = risk.values_and_gradients(new_thetas, W)[1]
         better = (new_g.norm(dim=1) < g.norm(dim=1))[:, None]
         thetas, g = torch.where(better, new_thetas, thetas), torch.where(better, new_g, g)
-    return thetas, g.norm(dim=1)
+    return thetas, g.norm(dim=1), eigenvalues, minimum
 
 
-def _newton_cg(
-    risk: Risk, W: Tensor, thetas: Tensor, values: Tensor, g: Tensor, tolerance: float, P: _Preconditioner | None
-) -> tuple[Tensor, Tensor]:
-    """Newton's steps ``-H⁻¹∇R`` by conjugate gradients, for the models that are not there yet; and all ‖∇R‖.
+def _by_products(risk: Risk, thetas: Tensor, W: Tensor, tolerance: float, P: _Preconditioner | None) -> _Finished:
+    """Newton's steps ``-H⁻¹∇R`` by conjugate gradients, for the models that are not there yet.
 
     The value of the risk loses its last digits long before its gradient does, so the gradient decides. A step must not
     raise the risk by more than rounding: it cannot walk to a saddle.
     """
+    values, g = risk.values_and_gradients(thetas, W)
     thetas, norms = thetas.clone(), g.norm(dim=1)
     solve = None if P is None else P.solve
     for k in (norms > 0.01 * tolerance).nonzero().flatten().tolist():
@@ -437,20 +398,21 @@ def _newton_cg(
                 break
             theta, gradient, value = theta - step, new_gradient, new_value
         thetas[k], norms[k] = theta, gradient.norm()
-    return thetas, norms
+    eigenvalues = _extreme_eigenvalues_many(risk, thetas, W, P)
+    return thetas, norms, eigenvalues, is_minimum(thetas, norms, eigenvalues)
 
 
-def cause(risk: Risk, theta: Tensor, weights: Tensor, norm: float, gtol: float) -> str:
-    """Why there is no certified minimum at ``theta`` (p,), as far as can be seen from there, and the remedy."""
+def cause(H: HessianOperator, tolerance: float) -> str:
+    """Why there is no certified minimum at the ``theta`` of ``H``, as far as can be seen from there, and the remedy."""
+    risk, theta, norm = H.risk, H.theta, H.gradient_norm
     if not norm < float("inf"):
         return "the loss overflows; start elsewhere, or scale the inputs"
-    seen = 1e3 * torch.finfo(theta.dtype).eps * risk.scale(theta, weights)  # less is rounding
-    if norm > max(gtol, seen) and _kink(risk, theta, weights):
+    seen = 1e3 * torch.finfo(theta.dtype).eps * risk.scale(theta, H.weights)  # less is rounding
+    if norm > max(tolerance, seen) and _kink(H):
         return (
             "the risk has a kink there: its slope jumps however short the step, as with ReLU, max-pooling or absolute "
             "values. It is not smooth, so no gradient vanishes; use a smooth activation (tanh, GELU, softplus)"
         )
-    H = HessianOperator(risk, theta, weights)
     smallest = float(H.eigenvalues[0])
     if risk.model.p <= 4 * _DENSE_UP_TO:
         N, _, silent = _flat(H)
@@ -461,7 +423,7 @@ def cause(risk: Risk, theta: Tensor, weights: Tensor, norm: float, gtol: float) 
                 "other), or parameters without effect. No start and no L2 strength for all removes it; fix_gauge(risk, "
                 "theta) pins these directions and changes no prediction (or solve=pseudo_inverse in influence; or damp)"
             )
-    if smallest <= 0 and norm <= 1e6 * gtol:  # else it was only on its way
+    if smallest <= 0 and norm <= 1e6 * tolerance:  # else it was only on its way
         return (
             f"it is near a saddle (smallest eigenvalue of the Hessian {smallest:.1e}): start elsewhere, or raise the L2"
         )
@@ -473,13 +435,13 @@ def cause(risk: Risk, theta: Tensor, weights: Tensor, norm: float, gtol: float) 
     return "raise max_steps, or start from a better point"
 
 
-def _kink(risk: Risk, theta: Tensor, weights: Tensor) -> bool:
+def _kink(H: HessianOperator) -> bool:
     """Whether the slope along ``-∇R`` jumps a little ahead: by much, however short the step."""
-    g = risk.gradient(theta, weights)
-    d, length = -g / g.norm(), 1 + float(theta.norm())
+    g = H.risk.gradient(H.theta, H.weights)
+    d, length = -g / H.gradient_norm, 1 + float(H.theta.norm())
 
     def slope(t: float) -> float:
-        return float(risk.gradient(theta + t * length * d, weights) @ d)
+        return float(H.risk.gradient(H.theta + t * length * d, H.weights) @ d)
 
     for high in (1e-6, 1e-4, 1e-2):
         low, below, above = 0.0, slope(0.0), slope(high)
@@ -490,16 +452,9 @@ def _kink(risk: Risk, theta: Tensor, weights: Tensor) -> bool:
                 high, above = middle, between
             else:
                 low, below = middle, between
-        if abs(above - below) > 0.03 * float(g.norm()):  # over a step of 1e-9 or less
+        if abs(above - below) > 0.03 * H.gradient_norm:  # over a step of 1e-9 or less
             return True
     return False
-
-
-def _named(item: str, bad: Tensor, numbers: Tensor) -> str:
-    """``problem 3 (1.2e-05), problem 7 (...)``: the first few problems where ``bad``, each with its number."""
-    indices = bad.nonzero().flatten().tolist()
-    named = ", ".join(f"{item} {k} ({float(numbers[k]):.2e})" for k in indices[:5])
-    return named + (f" and {len(indices) - 5} more" if len(indices) > 5 else "")
 
 
 class _Preconditioner:
@@ -514,12 +469,10 @@ class _Preconditioner:
         return torch.linalg.solve_triangular(self.L.T, half, upper=True)
 
     @cached_property
-    def extremes(self) -> Tensor:
-        """The smallest and the largest eigenvalue (2,), by Lanczos: only the certificates of large models ask."""
-        like = self.L[0]
-        smallest = 1 / end_of_spectrum(lambda v: self.solve(v[:, None])[:, 0], like, "LA", rtol=1e-3)
-        largest = end_of_spectrum(lambda v: self.L @ (self.L.T @ v), like, "LA", rtol=1e-3)
-        return torch.tensor([smallest, largest], dtype=like.dtype, device=like.device)
+    def extremes(self) -> tuple[float, float]:
+        """The smallest and the largest eigenvalue, by Lanczos: only the certificates of large models ask."""
+        smallest = 1 / end_of_spectrum(lambda v: self.solve(v[:, None])[:, 0], self.L[0], "LA", rtol=1e-3)
+        return smallest, end_of_spectrum(lambda v: self.L @ (self.L.T @ v), self.L[0], "LA", rtol=1e-3)
 
 
 def _extreme_eigenvalues_many(risk: Risk, thetas: Tensor, W: Tensor, P: _Preconditioner | None) -> Tensor:
@@ -550,9 +503,9 @@ def _extreme_eigenvalues_many(risk: Risk, thetas: Tensor, W: Tensor, P: _Precond
             T[:, k - 1, k] = T[:, k, k - 1] = torch.where(alive, rest, 0.0)
         Q.append(torch.where(alive, 1 / rest, 0.0)[:, None] * v)
         v = A(Q[k])
-        T[:, k, k] = torch.where(alive, _dot(Q[k], v), T[:, 0, 0])
+        T[:, k, k] = torch.where(alive, vecdot(Q[k], v), T[:, 0, 0])
         for q in Q + Q:  # once more against all: rounding lets the first directions come back
-            v = v - _dot(q, v)[:, None] * q
+            v = v - vecdot(q, v)[:, None] * q
         rest = v.norm(dim=1)
         d, S = torch.linalg.eigh(T[:, : k + 1, : k + 1])
         doubt = rest[:, None] * S[:, -1].abs()  # so near to each of the d, an eigenvalue lies
@@ -560,7 +513,7 @@ def _extreme_eigenvalues_many(risk: Risk, thetas: Tensor, W: Tensor, P: _Precond
             break
     low, high = d[:, 0] - doubt[:, 0], d[:, -1] + doubt[:, -1]
     smallest, largest = P.extremes  # of LLᵀ: xᵀHx = yᵀAy with y = Lᵀx, and ‖y‖²/‖x‖² lies between the two
-    return torch.stack([torch.where(low > 0, smallest, largest) * low, largest * high], 1)
+    return torch.stack([low * torch.where(low > 0, smallest, largest), largest * high], 1)
 
 
 def _lbfgs_many(
@@ -595,7 +548,7 @@ def _lbfgs_many(
 
         new_theta = theta + t[:, None] * d
         new_R, new_g = risk.values_and_gradients(new_theta, W)
-        slope, new_slope = _dot(g, d), _dot(new_g, d)
+        slope, new_slope = vecdot(g, d), vecdot(new_g, d)
         # Near the end R no longer changes in its last bit, but its slope does; what is not finite is too long.
         rounding = 4 * torch.finfo(R.dtype).eps * R.abs()
         long = ~(new_R <= R + 1e-4 * t * slope + rounding) | ~(new_slope <= -0.9 * slope)
@@ -607,12 +560,12 @@ def _lbfgs_many(
             continue
 
         s, y = new_theta - theta, new_g - g
-        sy = _dot(s, y)  # positive: the slope has risen
+        sy = vecdot(s, y)  # positive: the slope has risen
         k = accepted.nonzero().flatten()
         used = slice(-min(step, memory), None)
         for memories, newest in ((S[used], s), (Y[used], y), (inverse_sy[used], 1 / sy)):
             memories[:, k] = torch.cat([memories[1:, k], newest[None, k]])
-        scale = torch.where(accepted, sy / _dot(y, y), scale)
+        scale = torch.where(accepted, sy / vecdot(y, y), scale)
         R = torch.where(accepted, new_R, R)
         theta, g = torch.where(accepted[:, None], new_theta, theta), torch.where(accepted[:, None], new_g, g)
         new_d = _lbfgs_direction(g, S[used], Y[used], inverse_sy[used], scale, P)
@@ -629,15 +582,10 @@ def _lbfgs_direction(
     memories = list(zip(S.unbind(), Y.unbind(), inverse_sy.unbind(), strict=True))
     q, coefficients = g, []
     for s, y, r in reversed(memories):
-        a = r * _dot(s, q)
+        a = r * vecdot(s, q)
         q = torch.addcmul(q, a[:, None], y, value=-1)
         coefficients.append(a)
     d = scale[:, None] * q if P is None else P.solve(q.T).T
     for (s, y, r), a in zip(memories, reversed(coefficients), strict=True):
-        d = torch.addcmul(d, (a - r * _dot(y, d))[:, None], s)
+        d = torch.addcmul(d, (a - r * vecdot(y, d))[:, None], s)
     return -d
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """The inner products of the rows of ``a`` and ``b`` (m, p), shape (m,)."""
-    return torch.linalg.vecdot(a, b)

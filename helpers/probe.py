@@ -1,8 +1,7 @@
 """Is the loss of an example its own, and is its derivative its derivative? A model and a loss, tried on a few examples.
 
-The formulas of the book take it for granted: ``ℓ(z_i, θ)`` does not depend on the other examples of a batch, nor on
-chance, nor on how often it was called, and `torch.func` differentiates it. Where one of these fails the influences
-would be wrong without a word.
+The book's formulas take it for granted: ``ℓ(z_i, θ)`` depends on no other example of a batch, nor on chance, nor on how
+often it was called, and `torch.func` differentiates it. Else the influences would be wrong without a word.
 
 >>> import torch
 >>> X, y, theta = torch.eye(3).double(), torch.zeros(3).double(), torch.arange(3).double()
@@ -17,6 +16,7 @@ ValueError: the loss of an example depends on the other examples in its batch: .
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,8 +46,12 @@ def probe(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) -> di
     Raises:
         ValueError: if an example has no loss of its own, or if what `torch.func` gives is not its derivative.
     """
+    # Beside theta: where a fit is perfect, or all parameters are alike, much vanishes that else would tell.
+    theta = theta + 1e-3 * (1 + theta.norm()) * _direction(theta)
     try:
-        return _probe(losses, model, theta, X, y)
+        together = _as_called(losses, model, theta, X, y)
+        _refuse_company(losses, together, theta, X, y)
+        return _derivatives(losses, together, theta, X, y) | {"bytes an example": _bytes(losses, theta, X, y)}
     except Exception as error:
         own = isinstance(error, ValueError) and error.__cause__ is None
         if own or not (hooks := getattr(model, "hooks", ())):
@@ -58,11 +62,38 @@ def probe(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) -> di
         ) from error
 
 
-def _probe(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) -> dict[str, Any]:
-    # Beside theta: where a fit is perfect, or all parameters are alike, much vanishes that else would tell.
-    theta = theta + 1e-3 * (1 + theta.norm()) * _direction(theta)
-    together = _as_called(losses, model, theta, X, y)
-    tolerance = _tolerance(theta, together)
+def _as_called(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
+    """The losses, if calling the model leaves no trace and calling it again gives the same."""
+    constants = getattr(model, "constants", {})
+    before = {name: each.clone() for name, each in constants.items()}
+    given, state = X.clone(), _random_state(theta)
+    first = losses(theta, given, y)
+    if not torch.isfinite(first).all():
+        raise ValueError(
+            f"losses are not finite at this theta: {_listed(first)}. Start elsewhere, or scale the inputs."
+        )
+    if not torch.equal(given, X):
+        raise ValueError("the model writes into its input: let forward work on a copy, x = x.clone().")
+    drawn = not torch.equal(state, _random_state(theta))
+    for _ in range(8 if drawn else 1):
+        apart = (losses(theta, given, y) - first).abs().max()
+        if not apart <= 1e3 * torch.finfo(first.dtype).eps * first.abs().max():
+            raise ValueError(
+                "the model or the loss is random, or remembers its calls: called twice, it gives two losses for one "
+                "example, so the loss has no gradient to differentiate twice. Call module.eval() before flatten; in "
+                "forward, dropout(..., training=self.training)."
+            )
+    changed = [name for name, each in constants.items() if not torch.equal(each, before[name])]
+    if changed:
+        raise ValueError(
+            f"calling the model changes its buffers ({', '.join(changed[:3])}), so its loss is another at every call: "
+            "call module.eval() before flatten."
+        )
+    return first.detach().to(theta.dtype)
+
+
+def _refuse_company(losses: Losses, together: Tensor, theta: Tensor, X: Tensor, y: Tensor) -> None:
+    """Raise if an example alone has another loss than ``together`` with the others."""
     alone = torch.cat([losses(theta, X[k : k + 1].clone(), y[k : k + 1]) for k in range(len(X))])
     apart = float((alone - together).abs().max() / together.abs().max().clamp(min=1e-300))
     if 1e-8 < apart < 1e-4 and theta.dtype == torch.float64:
@@ -70,13 +101,17 @@ def _probe(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) -> d
             f"the model or the loss computes in fewer digits than {theta.dtype}: one example alone and together with "
             f"others differ by {apart:.0e}. See that forward converts nothing, and its constants are in that format."
         )
-    if not _near(alone, together, tolerance):
+    if not _near(alone, together):
         raise ValueError(
             "the loss of an example depends on the other examples in its batch: alone and together with others it is "
             f"{_listed(alone)} and {_listed(together)}, {_OWN}. Standardise by fixed numbers, not by the batch's (for "
             "layers: eval()); weight examples by the weights of the risk, not by a weighted mean in the loss; where a "
             "layer takes the first axis for time, use batch_first=True."
         )
+
+
+def _derivatives(losses: Losses, together: Tensor, theta: Tensor, X: Tensor, y: Tensor) -> dict[str, Any]:
+    """Which transforms of `torch.func` can be used; raises where they do not give the derivatives."""
 
     def loss_of_one(t: Tensor, x: Tensor, y: Tensor) -> Tensor:
         return losses(t, x[None], y[None])[0]
@@ -94,7 +129,7 @@ def _probe(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) -> d
             "passes that cannot be differentiated."
         ) from error
     singles = torch.stack([grad(loss_of_one)(theta, x, target) for x, target in zip(X, y, strict=True)])
-    if not _near(singles.sum(0), g, _tolerance(theta, singles)):
+    if not _near(singles.sum(0), g, of=singles):
         raise ValueError(
             "the gradients of the single examples do not add up to the gradient of all: something in the model or the "
             f"loss depends on the batch, {_OWN}. See that forward treats every example alike, whatever the others are."
@@ -104,57 +139,22 @@ def _probe(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) -> d
     size = float(singles.norm(dim=1).sum())
     wrong = "what torch.func takes for the second derivative is not the derivative of the gradient"
     _refuse_wrong_derivative(grad(total), lambda d: vjp(grad(total), theta)[1](d)[0], theta, size, wrong)
-    each = _tried(lambda: vmap(grad(loss_of_one), in_dims=(None, 0, 0))(theta, X, y))
-    twice = _tried(lambda: vmap(lambda t: losses(t, X, y))(torch.stack([theta, 1.01 * theta]))[0])
-    along = _tried(lambda: jvp(total, (theta,), (g,))[1])
     second = _tried(lambda: jvp(grad(total), (theta,), (g,))[1])
     return {
-        "vmap over examples": each is not None and _near(each, singles, _tolerance(theta, singles)),
-        "vmap over models": twice is not None and _near(twice, together, tolerance),
-        "forward mode": along is not None and second is not None and _near(along, g @ g, _tolerance(theta, g @ g)),
-        "bytes an example": _bytes(losses, theta, X, y),
+        "vmap over examples": _near(_tried(lambda: vmap(partial(grad(loss_of_one), theta))(X, y)), singles),
+        "vmap over models": _near(
+            _tried(lambda: vmap(lambda t: losses(t, X, y))(torch.stack([theta, 1.01 * theta]))[0]), together
+        ),
+        "forward mode": second is not None and _near(_tried(lambda: jvp(total, (theta,), (g,))[1]), g @ g),
     }
-
-
-def _as_called(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
-    """The losses, if calling the model leaves no trace and calling it again gives the same."""
-    constants = getattr(model, "constants", {})
-    before = {name: each.clone() for name, each in constants.items()}
-    given, state = X.clone(), _random_state(theta)
-    first = losses(theta, given, y)
-    if not torch.isfinite(first).all():
-        raise ValueError(
-            f"losses are not finite at this theta: {_listed(first)}. Start elsewhere, or scale the inputs."
-        )
-    if not torch.equal(given, X):
-        raise ValueError("the model writes into its input: let forward work on a copy, x = x.clone().")
-    drawn = not torch.equal(state, _random_state(theta))
-    for _ in range(8 if drawn else 1):
-        if not _near(losses(theta, given, y), first, 1e3 * torch.finfo(first.dtype).eps * float(first.abs().max())):
-            raise ValueError(
-                "the model or the loss is random, or remembers its calls: called twice, it gives two losses for one "
-                "example, so the loss has no gradient to differentiate twice. Call module.eval() before flatten; in "
-                "forward, dropout(..., training=self.training)."
-            )
-    changed = [name for name, each in constants.items() if not torch.equal(each, before[name])]
-    if changed:
-        raise ValueError(
-            f"calling the model changes its buffers ({', '.join(changed[:3])}), so its loss is another at every call: "
-            "call module.eval() before flatten."
-        )
-    return first.detach()
 
 
 def _refuse_wrong_derivative(
     function: Callable[[Tensor], Tensor], along: Callable[[Tensor], Tensor], theta: Tensor, size: float, what: str
 ) -> None:
-    """Compare a derivative with central differences, where rounding lets one see a per cent.
+    """Compare the derivative ``along`` a direction with central differences, where rounding lets one see a per cent.
 
-    Args:
-        function: of the parameters.
-        along: its derivative at ``theta`` along a direction, as `torch.func` has it.
-        size: of the terms that the function adds up: their rounding is what a difference cannot see.
-        what: the derivative, in words.
+    ``size`` is that of the terms that the function adds up: their rounding is what a difference cannot see.
     """
     d = _direction(theta)
     stated, differences = along(d), []
@@ -186,7 +186,7 @@ def _bytes(losses: Losses, theta: Tensor, X: Tensor, y: Tensor) -> int:
             losses(theta.detach().requires_grad_(True), X[:count], y[:count])
         return sum(sizes.values())
 
-    return max(1, 5 * (kept(len(X)) - kept(1)) // max(1, len(X) - 1)) if len(X) > 1 else 1
+    return max(1, 5 * (kept(len(X)) - kept(1)) // max(1, len(X) - 1))
 
 
 def _tried(function: Callable[[], Tensor]) -> Tensor | None:
@@ -208,13 +208,10 @@ def _random_state(theta: Tensor) -> Tensor:
     return torch.cuda.get_rng_state(theta.device) if theta.is_cuda else torch.random.get_rng_state()
 
 
-def _tolerance(theta: Tensor, values: Tensor) -> float:
-    """Rounding differs with the number of examples in a call; half of the digits are left to it."""
-    return float(torch.finfo(theta.dtype).eps ** 0.5 * values.abs().max()) + 1e-300
-
-
-def _near(a: Tensor, b: Tensor, tolerance: float) -> bool:
-    return bool(((a - b).abs() <= tolerance).all())
+def _near(a: Tensor | None, b: Tensor, of: Tensor | None = None) -> bool:
+    """Whether they agree to half of the digits of ``b``, or ``of``: rounding differs with the examples in a call."""
+    tolerance = torch.finfo(b.dtype).eps ** 0.5 * (b if of is None else of).abs().max() + 1e-300
+    return a is not None and bool(((a - b).abs() <= tolerance).all())
 
 
 def _listed(values: Tensor) -> str:

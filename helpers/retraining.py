@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from scipy.stats import spearmanr
@@ -31,20 +32,15 @@ def leave_out_weights(
     dtype: torch.dtype = torch.float64,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """The weights of training without each group: row ``k`` is 0 on ``groups[k]``.
+    """The weights of training without each group, (m, n): row ``k`` is 0 on ``groups[k]``.
 
     ``"zero"``: the others keep theirs (definition ``def-loo-zero`` of the book).
     ``"mean"``: the others grow in proportion, so that the sum stays (definition ``def-loo-mean``).
 
     Args:
-        n: the number of training examples.
         groups: the indices to leave out together; each point alone by default.
-        convention: see above.
         weights: of training with all points (n,); ``1/n`` each by default.
         dtype, device: those of the result, where ``weights`` do not say.
-
-    Returns:
-        shape (m, n), with ``m = len(groups)``.
 
     Raises:
         ValueError: for a group that is empty, repeats a point, has an index outside 0 … n-1 or leaves nothing to
@@ -61,9 +57,7 @@ def leave_out_weights(
             raise ValueError(f"group {k} is {members}: it needs at least one index, each once, from 0 to {n - 1}.")
         W[k, members] = 0.0
         if not bool(W[k].any()):
-            raise ValueError(
-                f"group {k} holds all {n} training examples that have a weight: nothing is left to train on."
-            )
+            raise ValueError(f"group {k} holds all {n} examples that have a weight: nothing is left to train on.")
         if convention == "mean" and weights is None:
             W[k, W[k] > 0] = 1 / (n - len(members))
         elif convention == "mean":
@@ -71,42 +65,12 @@ def leave_out_weights(
     return W
 
 
-def leave_one_out(
-    risk: Risk,
-    theta: Tensor,
-    *,
-    convention: Convention = "mean",
-    weights: Tensor | None = None,
-    start: Tensor | None = None,
-    gtol: float | None = None,
-    throw: bool = True,
-) -> Minima:
-    """Train ``n`` times, each time without one point. What the first order of `predicted_change` predicts.
+def leave_one_out(risk: Risk, theta: Tensor, **options: Any) -> Minima:
+    """Train ``n`` times, each time without one point: what the first order of `predicted_change` predicts.
 
-    Every retraining starts from ``theta`` and is preconditioned by the Hessian there. The first step is then
-    ``-H⁻¹∇R``: for ``"zero"`` it is ``H⁻¹g_i/n``, the influence function itself. The remaining steps do the rest.
-
-    Args:
-        risk: what was minimised.
-        theta: its minimum (p,).
-        convention: ``"zero"`` or ``"mean"``; see `leave_out_weights`.
-        weights: those of training (n,); ``1/n`` each by default.
-        start: (p,) or (n, p). An initialisation here gives retraining from scratch, where neither ``theta`` nor its
-            Hessian is used.
-        gtol: how small every gradient must become, as in `minimise`.
-        throw: as in `minimise_many`.
-
-    Returns:
-        the ``n`` minima, certified; row ``i`` was trained without point ``i``.
-
-    Raises:
-        NotStationary: if ``theta`` is used and is not a stationary point.
-        NotPositiveDefinite: if its Hessian is used and is not positive definite.
-        NotConverged, NotAMinimum: naming the points whose retraining failed.
+    `leave_group_out` with each point alone; row ``i`` of the minima was trained without point ``i``.
     """
-    return leave_group_out(
-        risk, theta, None, convention=convention, weights=weights, start=start, gtol=gtol, throw=throw
-    )
+    return leave_group_out(risk, theta, None, **options)
 
 
 @torch.inference_mode(False)
@@ -122,39 +86,44 @@ def leave_group_out(
     throw: bool = True,
     hessian: HessianOperator | None = None,
 ) -> Minima:
-    """Train once without each group of points, as `leave_one_out`; row ``k`` was trained without ``groups[k]``.
+    """Train once without each group of points; row ``k`` of the certified minima was trained without ``groups[k]``.
 
-    Units of a network that are exactly alike at ``theta`` have equal gradients, so they stay alike in a retraining from
-    there, even where its minimum would have them differ. Then it ends at a saddle, and `NotAMinimum` says so: start
-    beside ``theta``, with a little noise.
+    Every retraining starts from ``theta`` and is preconditioned by the Hessian there. The first step is then
+    ``-H⁻¹∇R``: for ``"zero"`` and a single point it is ``H⁻¹g_i/n``, the influence function itself. Units of a network
+    that are exactly alike at ``theta`` stay alike in a retraining from there, even where its minimum would have them
+    differ. Then it ends at a saddle, and `NotAMinimum` says so: start beside ``theta``, with a little noise.
 
     Args:
-        risk, theta, convention, weights, start, gtol, throw: as in `leave_one_out`.
-        groups: the indices of each group.
+        theta: the minimum of the risk (p,).
+        groups: the indices of each group; each point alone for None.
+        convention: ``"zero"`` or ``"mean"``; see `leave_out_weights`.
+        weights: those of training (n,); ``1/n`` each by default.
+        start: (p,) or (m, p). An initialisation here gives retraining from scratch, where neither ``theta`` nor its
+            Hessian is used.
+        gtol, throw: as in `minimise_many`.
         hessian: that at ``theta``, if it has been formed already.
+
+    Raises:
+        NotStationary: if ``theta`` is used and is not a stationary point.
+        NotPositiveDefinite: if its Hessian is used and is not positive definite.
+        NotConverged, NotAMinimum: naming the problems whose retraining failed.
     """
     theta = risk.check_theta(theta).detach()
     w = None if weights is None else risk.check_weights(weights, theta)
     W = leave_out_weights(risk.n, groups, convention, weights=w, dtype=theta.dtype, device=theta.device)
     if start is not None:
         return minimise_many(risk, W, start, gtol=gtol, throw=throw)
-    check_stationary(risk, theta, weights)
     near = hessian or HessianOperator(risk, theta, weights)
+    check_stationary(near)
     return minimise_many(risk, W, theta, preconditioner=near, gtol=gtol, throw=throw)
 
 
 @torch.inference_mode(False)
 def actual_change(risk: Risk, theta: Tensor, retrained: Minima, test: Data) -> Tensor:
-    """The change of each test loss on retraining, loss after minus loss before, shape (n_test, m).
+    """The change of each test loss, without L2, from the minimum ``theta`` to the ``m`` retrained ones, (n_test, m).
 
     Positive: the test loss rose without the group, so the group was helpful. Compare with `predicted_change`. NaN where
     no minimum was certified.
-
-    Args:
-        risk: its model and loss are used, its L2 is not.
-        theta: the minimum before (p,).
-        retrained: the ``m`` minima after.
-        test: the test examples.
     """
     before = risk.losses(theta, test)
     after = torch.stack([risk.losses(each, test) for each in retrained.thetas], dim=1)
@@ -178,14 +147,12 @@ class Agreement:
 
     def __str__(self) -> str:
         intercept = f"{self.intercept:.4f}".replace("-0.0000", "0.0000")
-        return (
-            f"r = {self.r:.3f}, slope = {self.slope:.2f}, intercept = {intercept}, "
-            f"largest error = {self.largest_error:.4f}"
-        )
+        line = f"r = {self.r:.3f}, slope = {self.slope:.2f}, intercept = {intercept}"
+        return f"{line}, largest error = {self.largest_error:.4f}"
 
 
 def agreement(predicted: Tensor, actual: Tensor) -> Agreement:
-    """Compare two tensors of the same shape, any shape, entry by entry; see `Agreement`.
+    """Compare two tensors of one shape entry by entry.
 
     Raises:
         ValueError: for different shapes, fewer than three values, values that are not finite, or all the same (often
@@ -203,12 +170,7 @@ def agreement(predicted: Tensor, actual: Tensor) -> Agreement:
 
 
 def rank_correlation(predicted: Tensor, actual: Tensor) -> float:
-    """Spearman's correlation, by SciPy: Pearson's of the ranks, where equal values share one. It looks at the order
-    alone, where `agreement` sees the sizes.
-
-    Raises:
-        ValueError: as `agreement`.
-    """
+    """Spearman's correlation: Pearson's of the ranks, where equal values share one. Raises as `agreement`."""
     x, y = _pairs(predicted, actual)
     return float(spearmanr(x.numpy(), y.numpy()).statistic)
 

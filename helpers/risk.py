@@ -24,21 +24,18 @@ from torch import Tensor
 from torch.func import grad, jvp, vjp, vmap
 from torch.nn import functional as F
 
-from .data import Data
+from .data import Data, differentiable
 from .models import FlatModel
 from .probe import probe
 
-# The graph of a product with the Hessian of one model takes about so many bytes at most. Several models share work in
-# their Hessians, so many at a time.
-_GRAPH_BYTES = 5 * 2**24
-_MODELS_AT_ONCE = 64
+_GRAPH_BYTES = 5 * 2**24  # about what the graph of a product with the Hessian of one model takes at most
+_MODELS_AT_ONCE = 64  # so many share work in their Hessians
 _PROBED = 8  # examples on which a risk is probed when it is first used
 
 
 def rows_at_once(n: int, p: int, device: torch.device) -> int:
-    """How many directions (p,) are pushed through ``n`` examples together: enough to keep the processor busy, and so
-    few that what it works on stays in its caches. More need more memory, and soon more time, than they save. A GPU is
-    kept busy only by more, and has no such caches."""
+    """How many directions (p,) go through ``n`` examples together: enough to keep the processor busy, few enough to
+    stay in its caches. A GPU has none such and is kept busy only by more."""
     if device.type == "cpu":
         return max(1, min(2**14 // n, 2**18 // p))
     return max(1, min(512, 2**20 // n, 2**24 // p))
@@ -59,22 +56,22 @@ class Loss:
     domain: str = "any target"
 
 
-def _same_shape(f: Tensor, y: Tensor) -> None:
+def _like(f: Tensor, y: Tensor) -> Tensor:
+    """The targets in the format of the outputs, entry by entry."""
     if f.shape != y.shape:
         raise ValueError(
             f"the outputs have shape {tuple(f.shape)} and the targets {tuple(y.shape)}: this loss compares them entry "
             "by entry, so both must have the same shape."
         )
+    return y.to(f.dtype)
 
 
 def _logistic(f: Tensor, y: Tensor) -> Tensor:
-    _same_shape(f, y)
-    return F.binary_cross_entropy_with_logits(f, y.to(f.dtype), reduction="none").reshape(len(f), -1).sum(1)
+    return F.binary_cross_entropy_with_logits(f, _like(f, y), reduction="none").reshape(len(f), -1).sum(1)
 
 
 def _squared_error(f: Tensor, y: Tensor) -> Tensor:
-    _same_shape(f, y)
-    return 0.5 * (f - y.to(f.dtype)).square().reshape(len(f), -1).sum(1)
+    return 0.5 * (f - _like(f, y)).square().reshape(len(f), -1).sum(1)
 
 
 def _cross_entropy(f: Tensor, y: Tensor) -> Tensor:
@@ -114,11 +111,8 @@ class Risk:
 
         R(θ, w) = Σ_i w_i ℓ(z_i, θ) + l2 · ‖θ‖²
 
-    over all trainable parameters, without a factor ½, so that its Hessian contains ``2·l2·I``. Training is
-    ``w = (1/n)·1``.
-
-    When a risk is first used, model and loss are tried on a few training examples, together and one at a time: whether
-    each example has a loss of its own, the same at every call, of which `torch.func` takes the derivative.
+    over all trainable parameters, without a factor ½, so its Hessian contains ``2·l2·I``. Training is ``w = (1/n)·1``.
+    At its first use, model and loss are tried on a few training examples (`helpers.probe`).
 
     Args:
         model: a function ``model(theta, X)`` of a flat ``theta`` (p,), with the attribute ``p``; see `helpers.flatten`.
@@ -126,13 +120,13 @@ class Risk:
         loss: the loss of one example.
         l2: the regularisation strength ``λ ≥ 0``, or one a parameter: (p,), or a function of the parameter's name, for
             instance ``lambda name: 0.01 if name.endswith("weight") else 0.0``.
-        batch: how many examples share a graph. By default as many as fit into some ten megabytes. More of them make
-            products faster and need more memory; the results differ by rounding alone.
+        batch: how many examples share a graph; by default some ten megabytes of them. More make products faster and
+            need more memory; the results differ by rounding alone.
         gauge: ``(N, origin)``, see `helpers.fix_gauge`.
 
     Raises:
         ValueError: for labels outside the loss's domain, a negative ``l2``, and, at the first use, a model or a loss
-            for which an example has no loss of its own, or a wrong derivative; with cause and remedy.
+            for which an example has no loss of its own, or a wrong derivative.
     """
 
     model: FlatModel
@@ -142,7 +136,6 @@ class Risk:
     batch: int | None = None
     gauge: tuple[Tensor, Tensor] | None = None
     _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # by `probe`
-    _scales: dict[bytes, float] = field(default_factory=dict, init=False, repr=False, compare=False)
     _minima: set[bytes] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -185,12 +178,12 @@ class Risk:
 
     def value(self, theta: Tensor, weights: Tensor) -> Tensor:
         """``R(θ, w)`` with nothing checked: for use under `torch.func` transforms, where values cannot be inspected."""
-        return self._data_part(theta, weights, slice(None)) + self.penalty(theta)
+        return self._share(theta, weights, slice(None))
 
     def penalty(self, theta: Tensor) -> Tensor:
         """What does not depend on the data, ``λ‖θ‖²``, for ``theta`` (p,)."""
-        strength = cast(float | Tensor, self.l2)
-        value = strength.to(theta) @ theta.square() if isinstance(strength, Tensor) else strength * theta @ theta
+        strength = self.l2.to(theta) if isinstance(self.l2, Tensor) else cast(float, self.l2)
+        value = strength * theta @ theta
         if self.gauge is not None:
             N, origin = self.gauge
             value = value + 0.5 * ((theta - origin.to(theta)) @ N.to(theta)).square().sum()
@@ -220,19 +213,15 @@ class Risk:
     def products(self, theta: Tensor, weights: Tensor) -> Callable[[Tensor], Tensor]:
         """``V ↦ HV``, rows of ``V`` (k, p) times the Hessian at ``theta`` (p,) with ``weights`` (n,).
 
-        Or of ``m`` models at once, ``theta`` (m, p) and ``weights`` (m, n): each row of ``V`` (k, m, p) times its own
-        model's Hessian. Each product is a backward pass through the graph of the gradient, which multiplies by the
-        transpose of its Jacobian: ``Hᵀ = H`` (equation ``eq-hvp-double-backward``). One graph is kept, as long as it
-        holds all examples; of several, each is built again for each product.
+        Or of ``m`` models at once: ``theta`` (m, p), ``weights`` (m, n), ``V`` (k, m, p). Each product is a backward
+        pass through the graph of the gradient, which multiplies by the transpose of its Jacobian: ``Hᵀ = H`` (equation
+        ``eq-hvp-double-backward``). The graph is kept if one holds all examples, and else built for each product.
         """
         theta = theta.detach()
 
         @torch.inference_mode(False)
         def pull(part: slice) -> Callable[..., tuple[Tensor]]:
-            def gradient(t: Tensor) -> Tensor:
-                return grad(self._total, has_aux=True)(t, weights, part)[0]
-
-            return vjp(gradient, theta)[1]
+            return vjp(lambda t: grad(self._total, has_aux=True)(t, weights, part)[0], theta)[1]
 
         parts = self._parts()
         kept = pull(parts[0]) if len(parts) == 1 else None
@@ -244,8 +233,7 @@ class Risk:
             total = torch.zeros_like(V)
             for part in parts:
                 pulled = kept or pull(part)
-                some = pulled(V[0])[0][None] if len(V) == 1 else vmap(pulled, chunk_size=chunk)(V)[0]
-                total = some if len(parts) == 1 else total.add_(some)
+                total += pulled(V[0])[0] if len(V) == 1 else vmap(pulled, chunk_size=chunk)(V)[0]
             return total
 
         return product
@@ -255,18 +243,10 @@ class Risk:
         p, models = theta.shape[-1], theta.shape[:-1]
         H = theta.new_empty(*models, p, p)
         for rows in torch.arange(p, device=H.device).split(self._rows(theta)):
-            directions = theta.new_zeros(len(rows), p)
-            directions[torch.arange(len(rows), device=H.device), rows] = 1
-            V = directions.view(len(rows), *(1 for _ in models), p).expand(len(rows), *models, p)
+            V = theta.new_zeros(len(rows), *models, p)
+            V[torch.arange(len(rows), device=H.device), ..., rows] = 1
             H[..., rows, :] = products(V).movedim(0, -2)
-        # Differentiating in one order and in the other rounds differently; the mean is taken in place, block by block.
-        for i in range(0, p, 512):
-            for j in range(0, i + 1, 512):
-                here, there = H[..., i : i + 512, j : j + 512], H[..., j : j + 512, i : i + 512]
-                block = (here + there.mT) / 2
-                here.copy_(block)
-                there.copy_(block.mT)
-        return H
+        return (H + H.mT).div_(2)  # differentiating in one order and in the other rounds differently
 
     def _rows(self, theta: Tensor) -> int:
         """How many rows of ``H`` are computed together: of several models at once, fewer."""
@@ -275,17 +255,16 @@ class Risk:
 
     def losses(self, theta: Tensor, data: Data | None = None) -> Tensor:
         """``ℓ(z_i, θ)``, without L2, shape (n,): of the training examples, or of ``data``."""
-        data, theta = self.data if data is None else self._check_labels(data), self.check_theta(theta)
-        parts = range(0, len(data), self._batch())
-        return torch.cat(
-            [self._losses(theta, data.X[k : k + self._batch()], data.y[k : k + self._batch()]) for k in parts]
-        )
+        data = data or self.data
+        self._check_labels(data)  # before theta: a test label may be what does not fit the model
+        theta = self.check_theta(theta)
+        return torch.cat([self._losses(theta, data.X[part], data.y[part]) for part in self._parts(len(data))])
 
     def gradients(self, theta: Tensor, data: Data | None = None) -> Tensor:
         """``g_i = ∇_θ ℓ(z_i, θ)``, without L2, as rows (n, p): of the training examples, or of ``data``."""
         if data is not None:
             self.losses(theta, data)  # its labels and shapes are checked where values can be inspected
-        data = self.data if data is None else data
+        data = data or self.data
         return self._gradients(self.check_theta(theta), data.X, data.y)
 
     @torch.inference_mode(False)
@@ -298,9 +277,8 @@ class Risk:
         slopes = []
         for part in self._parts():
             X, y = self.data.X[part], self.data.y[part]
-            chunk = rows_at_once(len(X), self.model.p, theta.device)
             along = partial(self._along, partial(self._losses, X=X, y=y), theta)
-            slopes.append(vmap(along, chunk_size=chunk)(V))
+            slopes.append(vmap(along, chunk_size=rows_at_once(len(X), self.model.p, theta.device))(V))
         return torch.cat(slopes, dim=1)
 
     @property
@@ -318,12 +296,8 @@ class Risk:
     def gauss_newton_curvatures(self, theta: Tensor, V: Tensor) -> Tensor:
         """``(J_i v_i)ᵀ ∇²_f ℓ_i (J_i v_i)``, shape (n,): how each training loss curves with its model's outputs ``f``.
 
-        ``J_i`` is the Jacobian of the outputs at example ``i``, so ``J_i v_i`` is how they move along ``v_i``. It is
+        ``J_i v_i`` is how the outputs of example ``i`` move along row ``v_i`` of ``V`` (n, p). It is
         ``v_iᵀ ∇²ℓ(z_i, θ) v_i`` for a model taken as linear in ``θ``, and not negative if the loss is convex in ``f``.
-
-        Args:
-            theta: where (p,).
-            V: one direction for each training example, as rows (n, p).
         """
         self.check_theta(theta)
         if V.shape != (self.n, self.model.p):
@@ -340,18 +314,16 @@ class Risk:
         return self._each(along, self.data.X, self.data.y, V)
 
     def scale(self, theta: Tensor, weights: Tensor | None = None) -> float:
-        """What ``‖∇R‖`` is small or large against, in the units of a gradient, whatever the units of targets or inputs.
+        """What ``‖∇R‖`` is small or large against, whatever the units of targets or inputs.
 
         The root mean square of a few single gradients; or, where the model fits nearly exactly and these vanish,
         ``‖Hθ‖``, the gradient that shrinking the parameters to nothing would leave.
         """
         theta = self.check_theta(theta).detach()
         weights = self.check_weights(weights, theta)
-        if (key := _digest(theta, weights)) not in self._scales:
-            G = self._gradients(theta, *self.spread())
-            single = G.norm(dim=1).square().mean().sqrt() * weights.abs().sum()
-            self._scales[key] = float(torch.maximum(single, self.products(theta, weights)(theta[None])[0].norm()))
-        return self._scales[key]
+        G = self._gradients(theta, *self.spread())
+        single = G.norm(dim=1).square().mean().sqrt() * weights.abs().sum()
+        return float(torch.maximum(single, self.products(theta, weights)(theta[None])[0].norm()))
 
     def remember_minimum(self, theta: Tensor, weights: Tensor | None) -> None:
         """That ``theta`` is certified as a minimum with these weights; `is_known_minimum` tells."""
@@ -361,20 +333,19 @@ class Risk:
         return _digest(theta, self.check_weights(weights, theta)) in self._minima
 
     @torch.inference_mode(False)
-    def check_weights(self, weights: Tensor | None, theta: Tensor | None = None) -> Tensor:
+    def check_weights(self, weights: Tensor | None, theta: Tensor) -> Tensor:
         """``weights`` (n,) if they can be used, ``1/n`` each for None; raises ValueError otherwise."""
         if weights is None:
-            return self.uniform if theta is None else self.uniform.to(theta.dtype)
+            return self.uniform.to(theta.dtype)
         if weights.shape != (self.n,):
             raise ValueError(
                 f"weights have shape {tuple(weights.shape)}, but there are n = {self.n} training examples: "
                 f"give one weight each, shape ({self.n},)."
             )
         self._check_format("weights", weights)
-        if not torch.isfinite(weights).all():
-            bad = (~torch.isfinite(weights)).nonzero().flatten().tolist()
+        if bad := (~torch.isfinite(weights)).nonzero().flatten().tolist():
             raise ValueError(f"weights are not finite at {bad[:5]}.")
-        return _differentiable(weights)
+        return differentiable(weights)
 
     @torch.inference_mode(False)
     def check_theta(self, theta: Tensor) -> Tensor:
@@ -382,7 +353,7 @@ class Risk:
         if theta.shape != (self.model.p,):
             raise ValueError(f"theta has shape {tuple(theta.shape)}, but the model has p = {self.model.p} parameters.")
         self._check_format("theta", theta)
-        theta = _differentiable(theta)
+        theta = differentiable(theta)
         if not self._known and not torch._C._functorch.is_functorch_wrapped_tensor(theta):
             self._known.update(probe(self._losses, self.model, theta.detach(), *self.spread()))
         return theta
@@ -396,7 +367,7 @@ class Risk:
         return self.but(data=self.data.to(dtype))
 
     def but(self, **changes: Any) -> Risk:
-        """A risk of the same model and loss. What was found out about these holds for it; scales and minima do not."""
+        """A risk of the same model and loss. What was found out about these holds for it; minima do not."""
         other = replace(self, **changes)
         other._known.update(self._known)
         return other
@@ -410,23 +381,20 @@ class Risk:
             )
         return losses
 
-    def _data_part(self, theta: Tensor, weights: Tensor, part: slice) -> Tensor:
-        """``Σ w_i ℓ(z_i, θ)`` over a part of the examples."""
-        return weights[part] @ self._losses(theta, self.data.X[part], self.data.y[part])
+    def _share(self, theta: Tensor, weights: Tensor, part: slice) -> Tensor:
+        """What a part of the examples adds to ``R``; the first part brings the penalty."""
+        value = weights[part] @ self._losses(theta, self.data.X[part], self.data.y[part])
+        return value if part.start else value + self.penalty(theta)
 
     def _total(self, theta: Tensor, weights: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-        """The part's share of ``R``, summed over the models, and of each model.
-
-        Each value depends on its own model only, so the gradient of their sum is all the gradients.
-        """
+        """The part's share of ``R``, summed over the models (the gradient of that is all gradients), and of each."""
+        share = partial(self._share, part=part)
         if theta.ndim == 1:
-            values = self._data_part(theta, weights, part)
+            values = share(theta, weights)
         elif self._known.get("vmap over models", True):
-            values = vmap(partial(self._data_part, part=part))(theta, weights)
+            values = vmap(share)(theta, weights)
         else:
-            values = torch.stack([self._data_part(t, w, part) for t, w in zip(theta, weights, strict=True)])
-        if not part.start:  # the penalty belongs to the first part
-            values = values + (self.penalty(theta) if theta.ndim == 1 else vmap(self.penalty)(theta))
+            values = torch.stack([share(t, w) for t, w in zip(theta, weights, strict=True)])
         return values.sum(), values
 
     @torch.inference_mode(False)
@@ -460,11 +428,10 @@ class Risk:
         """How many examples share a graph."""
         return self.batch or max(1, _GRAPH_BYTES // self._known.get("bytes an example", 1))
 
-    def _parts(self) -> list[slice]:
+    def _parts(self, count: int | None = None) -> list[slice]:
+        """The training examples, or so many others, in batches."""
         size = self._batch()
-        if size >= self.n:
-            return [slice(None)]
-        return [slice(k, k + size) for k in range(0, self.n, size)]
+        return [slice(k, k + size) for k in range(0, count or self.n, size)]
 
     def spread(self) -> tuple[Tensor, Tensor]:
         """``X`` and ``y`` of a few examples whose targets differ as much as they can."""
@@ -475,10 +442,9 @@ class Risk:
         points = order[torch.cat([even, steps]).unique()]
         return self.data.X[points], self.data.y[points]
 
-    def _check_labels(self, data: Data) -> Data:
+    def _check_labels(self, data: Data) -> None:
         if self.loss.accepts is not None and not self.loss.accepts(data.y):
             raise ValueError(f"the labels are outside the loss's domain, which is: {self.loss.domain}.")
-        return data
 
     def _check_format(self, name: str, tensor: Tensor) -> None:
         if tensor.dtype not in (torch.float32, torch.float64):
@@ -490,10 +456,8 @@ class Risk:
                 "of the chain falls back to fewer digits (the book uses float64 throughout: data.to(torch.float64), "
                 "theta.double())."
             )
-        if tensor.device != self.data.X.device:
-            raise ValueError(
-                f"{name} is on {tensor.device} and the data on {self.data.X.device}: move both to one device."
-            )
+        if tensor.device != (there := self.data.X.device):
+            raise ValueError(f"{name} is on {tensor.device} and the data on {there}: move both to one device.")
 
 
 def _digest(*tensors: Tensor) -> bytes:
@@ -503,11 +467,3 @@ def _digest(*tensors: Tensor) -> bytes:
 def _without_last_one(f: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Targets (n, 1) as (n,), as the outputs come from `FlatModel`: else (n,) and (n, 1) would broadcast to (n, n)."""
     return f, y.squeeze(-1) if f.ndim == 1 and y.ndim == 2 and y.shape[-1] == 1 else y
-
-
-def _differentiable(tensor: Tensor) -> Tensor:
-    """A tensor made in inference mode as one that can be differentiated by."""
-    if not tensor.is_inference():
-        return tensor
-    with torch.inference_mode(False):
-        return tensor.clone()

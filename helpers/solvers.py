@@ -1,8 +1,7 @@
 """Ways to apply ``H⁻¹``: each a function ``solve(H, B)`` that says how well it solved, or refuses.
 
-``influence`` takes any of them as its ``solve``. An iterative one never returns quietly: it reports its true residual,
-``B - HX`` computed once more, and its number of iterations, raises when that residual is too large, and refuses a
-direction of negative curvature, in which what it looks for does not exist.
+``influence`` takes any of them as its ``solve``. An iterative one reports its true residual, ``B - HX`` computed once
+more, raises when that is too large, and refuses a direction of negative curvature: no minimum lies along it.
 
 >>> import torch
 >>> H = torch.tensor([[2.0, 1.0], [1.0, 2.0]]).double()
@@ -14,34 +13,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.linalg import vecdot
 
 from .curvature import HessianOperator, NotPositiveDefinite, not_positive_definite
 
 _MET = "along a direction that the solver met, its curvature is"
-
-
-class Operator(Protocol):
-    """What a solver needs of ``H``: its products, and its size."""
-
-    @property
-    def shape(self) -> Any: ...
-
-    def __matmul__(self, V: Tensor) -> Tensor: ...
+Operator = HessianOperator | Tensor  # or whatever else has products and a shape
 
 
 class NotSolved(RuntimeError):
     """An iterative solver stopped before its residual was small enough. `X` is where it stopped."""
 
-    def __init__(self, message: str, X: Tensor) -> None:
+    def __init__(self, message: str, X: Any = None) -> None:  # None for pickle, which sets X afterwards
         super().__init__(message)
         self.X = X
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (*self.args, self.X)  # so that it can come home from another process
 
 
 @dataclass(frozen=True)
@@ -64,7 +53,7 @@ def direct(H: HessianOperator, B: Tensor) -> Solution:
 
     Raises:
         NotPositiveDefinite: with the smallest eigenvalue.
-        MemoryError: if ``H`` and its factor do not fit into memory.
+        MemoryError: as `HessianOperator.dense`.
     """
     _check(H, B)
     X = torch.cholesky_solve(B, H.factor)
@@ -75,34 +64,33 @@ def pseudo_inverse(H: HessianOperator, B: Tensor) -> Solution:
     """``H⁺B``: the smallest of the solutions of ``HX = B`` where ``H`` has exactly flat directions.
 
     A symmetry of a model, such as a rotation between two linear layers, leaves ``H`` singular at every minimum, and no
-    gradient has a part along its flat directions. What follows from the minimum does not depend on where in the valley
-    it lies, so this solution serves as well as any (equation ``eq-influence``). `fix_gauge` does the same for a whole
-    analysis.
+    gradient has a part along its flat directions. Nothing depends on where in such a valley the minimum lies, so this
+    solution serves as well as any (equation ``eq-influence``). `fix_gauge` does the same for a whole analysis.
 
     Raises:
         NotPositiveDefinite: for a negative eigenvalue, or a column of ``B`` with a part along a flat direction.
     """
     _check(H, B)
     d, Q = torch.linalg.eigh(H.matrix)
-    flat = d <= H.zero(d)
     if d[0] < -H.zero(d):
         raise not_positive_definite(float(d[0]))
-    N, rest = Q[:, flat], Q[:, ~flat]
+    flat = d <= H.zero(d)
+    N, rest, d = Q[:, flat], Q[:, ~flat], d[~flat, None]
     inside = _relative(N @ (N.T @ B), B)
     if (inside > 1e-6).any():
         raise NotPositiveDefinite(
             f"H is singular, and a right-hand side has {float(inside.max()):.1e} of its length along directions in "
             "which H is flat: it has no solution. This is no symmetry; raise the L2 strength, or damp."
         )
-    X = rest @ ((rest.T @ B) / d[~flat, None])
-    return Solution(X, _relative(rest @ (d[~flat, None] * (rest.T @ X)) - B, B), 0)
+    X = rest @ ((rest.T @ B) / d)
+    return Solution(X, _relative(rest @ (d * (rest.T @ X)) - B, B), 0)
 
 
 def refined(H: HessianOperator, B: Tensor, *, rtol: float = 1e-12) -> Solution:
     """``H⁻¹B`` to the digits of float64, with ``H`` formed and factored in float32: less memory, and less time.
 
-    The factor knows seven digits. As the preconditioner of conjugate gradients on ``H`` itself, with products in
-    float64, each iteration adds about as many as it has right: two or three are enough where ``H`` is well conditioned.
+    The factor knows seven digits. As the preconditioner of conjugate gradients with products in float64, it adds about
+    as many at each iteration: two or three are enough where ``H`` is well conditioned.
 
     Raises:
         NotPositiveDefinite: if ``H`` is not positive definite, or not by enough for float32 to see.
@@ -130,11 +118,10 @@ def conjugate_gradients(
     max_iterations: int = 1000,
     preconditioner: Callable[[Tensor], Tensor] | None = None,
 ) -> Solution:
-    """``H⁻¹B`` by conjugate gradients, all columns side by side (equation ``eq-cg-step``).
+    """``H⁻¹B`` by conjugate gradients, all columns of ``B`` (p, m) side by side (equation ``eq-cg-step``).
 
     Args:
         H: symmetric positive definite, (p, p), given by its products.
-        B: right-hand sides (p, m).
         rtol: how small each ``‖Hx - b‖ / ‖b‖`` must become.
         max_iterations: how many products with ``H`` are allowed.
         preconditioner: ``R ↦ M⁻¹R`` for a positive definite ``M`` near ``H``.
@@ -145,12 +132,13 @@ def conjugate_gradients(
         NotSolved: with the largest true residual, if ``max_iterations`` were not enough or the format's digits are not.
     """
 
+    precondition = preconditioner or (lambda R: R)
+
     def solve(R: Tensor, steps: int) -> tuple[Tensor, int]:
-        X = torch.zeros_like(R)
+        X, x, R = torch.zeros_like(R), torch.zeros_like(R), R.clone()
         columns = torch.arange(R.shape[1], device=R.device)  # those that are not solved yet: x, R and P are theirs
-        x, R = torch.zeros_like(R), R.clone()
-        Z = R if preconditioner is None else preconditioner(R)
-        P, rz = Z.clone(), _dot(R, Z)
+        Z = precondition(R)
+        P, rz = Z.clone(), vecdot(R, Z, dim=0)
         for iteration in range(steps + 1):
             todo = ~(R.norm(dim=0) <= rtol)
             left = int(todo.sum())
@@ -160,13 +148,13 @@ def conjugate_gradients(
             if not left or iteration == steps:
                 break
             HP = H @ P
-            curvature = _dot(P, HP)
+            curvature = vecdot(P, HP, dim=0)
             _refuse_negative(curvature, P)
             alpha = rz / curvature
             x.addcmul_(P, alpha)
             R.addcmul_(HP, alpha, value=-1)
-            Z = R if preconditioner is None else preconditioner(R)
-            new = _dot(R, Z)
+            Z = precondition(R)
+            new = vecdot(R, Z, dim=0)
             P.mul_(new / rz).add_(Z)
             rz = new
         X[:, columns] = x
@@ -178,17 +166,10 @@ def conjugate_gradients(
 def block_conjugate_gradients(H: Operator, B: Tensor, *, rtol: float = 1e-8, max_iterations: int = 1000) -> Solution:
     """``H⁻¹B`` by conjugate gradients in which all columns search together (O'Leary 1980).
 
-    Each step is the best one in the space of all directions at once, so what one column finds serves all. With a
-    hundred columns that takes a tenth of the products or less. The price: within ``rtol``, a column's answer depends on
-    its company, and all go on until the last is done. Columns that depend on each other, or become so, count once: of
-    the directions only those are kept that add something (Ji and Li 2017 do it likewise).
-
-    Args:
-        H, B, rtol: as in `conjugate_gradients`.
-        max_iterations: how many products with ``H``, of as many columns as ``B`` has, are allowed.
-
-    Raises:
-        ValueError, NotPositiveDefinite, NotSolved: as `conjugate_gradients`.
+    Each step is the best one in the space of all directions at once, so what one column finds serves all: with a
+    hundred columns, a tenth of the products or less. The price: within ``rtol``, a column's answer depends on its
+    company, and all go on until the last is done. Of directions that depend on each other, or become so, only those are
+    kept that add something (Ji and Li 2017 do it likewise). Arguments and exceptions as in `conjugate_gradients`.
     """
 
     def solve(R: Tensor, steps: int) -> tuple[Tensor, int]:
@@ -222,19 +203,16 @@ def lissa(
     seed: int = 0,
     rtol: float = 0.1,
 ) -> Solution:
-    """``H⁻¹B`` by the truncated Neumann series with sampled Hessians (equation ``eq-lissa``), a mean of ``repeats``.
+    """``H⁻¹B`` by the truncated Neumann series with sampled Hessians (equation ``eq-lissa``), a mean of ``repeats``
+    independent runs.
 
     ``x ← x + (b - H_S x) / scale``, ``depth`` times, with ``H_S`` the Hessian of ``batch`` examples drawn each time.
     It converges in the mean if and only if every eigenvalue of ``H`` lies between 0 and ``2·scale``.
 
     Args:
-        H: the Hessian of a risk, with its damping.
-        B: right-hand sides (p, m).
         scale: at least half of the largest eigenvalue of ``H``. For small batches much more: single examples of a
             non-convex model curve downwards, too, and their noise can grow where the mean shrinks.
-        depth: how many steps.
         batch: how many examples each step sees, drawn without replacement; None for all.
-        repeats: how many independent runs are averaged.
         seed: of the draws.
         rtol: how large ``‖Hx - b‖ / ‖b‖``, measured with the whole ``H``, may be in the end.
 
@@ -257,15 +235,15 @@ def lissa(
     HX = H @ X
     residuals = _relative(HX - B, B)
     if torch.isfinite(X).all():
-        _refuse_negative(_dot(X, HX), X)
-    if not (residuals <= rtol).all():
-        raise NotSolved(
-            f"LiSSA ended at a residual of {float(residuals.max()):.1e}, above rtol = {rtol:g}, after {depth} steps "
-            f"and {repeats} repeats: if it diverged, raise scale; if not, raise depth (for noise: repeats or batch). "
-            "Where H curves downwards, nothing helps: see its smallest eigenvalue.",
-            X,
-        )
-    return Solution(X, residuals, depth * repeats)
+        _refuse_negative(vecdot(X, HX, dim=0), X)
+    if (residuals <= rtol).all():
+        return Solution(X, residuals, depth * repeats)
+    raise NotSolved(
+        f"LiSSA ended at a residual of {float(residuals.max()):.1e}, above rtol = {rtol:g}, after {depth} steps and "
+        f"{repeats} repeats: if it diverged, raise scale; if not, raise depth (for noise: repeats or batch). Where H "
+        "curves downwards, nothing helps: see its smallest eigenvalue.",
+        X,
+    )
 
 
 def _until_true(
@@ -276,10 +254,8 @@ def _until_true(
     max_iterations: int,
     remedy: str,
 ) -> Solution:
-    """``solve(R, steps)`` until the true residual is small, not the one that the recursion carries along.
-
-    That one drifts by rounding. Where the two differ, what is left is solved for in turn, as long as that helps.
-    """
+    """``solve(R, steps)`` until the true residual is small: the one that a recursion carries along drifts by rounding,
+    and what is left is then solved for in turn, as long as that helps."""
     _check(H, B)
     size = B.abs().amax(0)  # first, so that no square overflows or vanishes
     size = torch.where(size > 0, size * (B / size.clamp(min=torch.finfo(B.dtype).tiny)).norm(dim=0), 1.0)
@@ -323,11 +299,6 @@ def _refuse_negative(curvature: Tensor, P: Tensor) -> None:
     size = P.norm(dim=0).square()
     if not bool(((curvature > 0) | (size == 0)).all()):
         raise not_positive_definite(float((curvature / size)[size > 0].min()), _MET)
-
-
-def _dot(A: Tensor, B: Tensor) -> Tensor:
-    """The inner products of the columns of ``A`` and ``B`` (p, m), shape (m,)."""
-    return torch.linalg.vecdot(A, B, dim=0)
 
 
 def _relative(R: Tensor, B: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from copy import deepcopy
@@ -24,22 +25,38 @@ NOTEBOOKS = ROOT / "notebooks"
 
 # `$$ … $$ (eq-name)`: the label stands after the closing dollars.
 LABEL = re.compile(r"\$\$\s*\(([^)\s]+)\)[ \t]*$", re.MULTILINE)
-# The lines that `holds` and `differs` print; the ledger is made of them.
-HOLDS = re.compile(r"^✓ (?P<name>\S+): both sides agree to (?P<tolerance>[^()]+) \((?P<reason>.*)\)$", re.MULTILINE)
-DIFFERS = re.compile(
-    r"^✗ (?P<name>\S+): breaks as it should, by more than (?P<bound>\S+) \((?P<reason>.*)\)$", re.MULTILINE
-)
+# A display: its TeX and its label.
+DISPLAY = re.compile(r"^\$\$\n?((?:(?!\$\$).)+?)\s*\$\$\s*\(([^)\s]+)\)[ \t]*$", re.MULTILINE | re.DOTALL)
+# What `holds`, `differs` and `typeset` store beside the lines that they show; the ledger is made of it.
+RECORD = "application/vnd.influence-book.check+json"
 
 GLUE_PREFIX = "application/papermill.record/"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line that a notebook printed about an equation (`holds`) or about a failure it shows (`differs`)."""
+    """What a cell checked, as it stored it.
 
+    Args:
+        kind: ``holds`` for an equation, ``typeset`` for its TeX, ``differs`` for a failure that is shown.
+        name: the label, or what the failure is called.
+        line: what the reader sees.
+        unlike: of `holds`, wrong formulas that it tells from the right one, and how far each is off.
+        doubts: of `holds`, why it says little by itself.
+        slips: of `typeset`, how many slips were planted in the formula, and in ``missed`` those that nothing noticed.
+    """
+
+    kind: str
     name: str
     tolerance: str
-    reason: str
+    because: str
+    line: str
+    entries: int = 0
+    unlike: tuple[dict[str, str], ...] = ()
+    doubts: tuple[str, ...] = ()
+    pieces: tuple[str, ...] = ()
+    slips: int = 0
+    missed: tuple[str, ...] = ()
 
 
 def is_chapter(text: str) -> bool:
@@ -133,6 +150,25 @@ def labels(chapter: Path) -> list[str]:
     return [label for cell in markdown_cells(read_chapter(chapter)) for label in LABEL.findall(cell.source)]
 
 
+def displays(chapter: Path) -> dict[str, str]:
+    """The TeX of the chapter's numbered displays, by label."""
+    found = {}
+    for cell in markdown_cells(read_chapter(chapter)):
+        found |= {label: tex for tex, label in DISPLAY.findall(cell.source)}
+    return found
+
+
+def typeset(chapter: Path) -> list[tuple[int, str, str]]:
+    """The calls of `typeset` in the chapter's code: the number of the cell, the label, the TeX."""
+    calls = []
+    for number, cell in enumerate(code_cells(read_chapter(chapter))):
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "typeset":
+                label, tex = (ast.literal_eval(argument) for argument in node.args[:2])
+                calls.append((number, label, tex))
+    return calls
+
+
 def printed(notebook: NotebookNode) -> str:
     """Everything the notebook wrote to its standard output."""
     return "".join(
@@ -143,14 +179,16 @@ def printed(notebook: NotebookNode) -> str:
     )
 
 
-def holds_lines(notebook: NotebookNode) -> list[Check]:
-    """What the notebook checked, in order."""
-    return [Check(m["name"], m["tolerance"].strip(), m["reason"]) for m in HOLDS.finditer(printed(notebook))]
-
-
-def differs_lines(notebook: NotebookNode) -> list[Check]:
-    """What the notebook showed failing, in order."""
-    return [Check(m["name"], m["bound"], m["reason"]) for m in DIFFERS.finditer(printed(notebook))]
+def checks(notebook: NotebookNode, *kinds: str) -> list[Check]:
+    """What the notebook checked, in order; of these kinds only, if any are given."""
+    found = []
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            record = output.get("data", {}).get(RECORD)
+            if record:
+                stored = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+                found.append(Check(line=output.data["text/plain"], **stored))
+    return [check for check in found if not kinds or check.kind in kinds]
 
 
 def glued(notebook: NotebookNode) -> dict[str, str]:
@@ -176,6 +214,16 @@ def mistakes(path: Path = ROOT / "tests" / "mistakes.toml") -> list[dict[str, An
             f"{path.name} is missing: the ledger lists the planted mistakes from tests/mistakes.toml."
         )
     return tomllib.loads(read_text(path))["mistake"]
+
+
+def slips(path: Path = ROOT / "tests" / "typeset.toml") -> list[dict[str, str]]:
+    """The slips that are planted in the TeX of displayed equations, which `typeset` must notice."""
+    return tomllib.loads(read_text(path))["slip"]
+
+
+def beyond(path: Path = ROOT / "tests" / "typeset.toml") -> dict[str, str]:
+    """The equations whose TeX cannot be evaluated, and why."""
+    return tomllib.loads(read_text(path))["beyond"]
 
 
 @cache

@@ -80,6 +80,10 @@ def style(files: Iterable[str] = (), types: bool = True) -> list[Step]:
     return [*steps, Step("types of the helpers", "mypy", beside_others=True)] if types else steps
 
 
+def layout(*chapters: str) -> Step:
+    return Step("layout of the chapters' code", "tools.layout", "--check", *chapters, beside_others=True)
+
+
 def a_browser() -> Step:
     return Step("a browser", "tools.browser", beside_others=True)
 
@@ -96,7 +100,7 @@ def outcome(passed: dict[str, bool]) -> int:
 
 
 def everything(options: list[str]) -> int:
-    beside = [*style(), a_browser()]
+    beside = [*style(), layout(), a_browser()]
     try:
         passed = {"the book": run("notebooks and pages", "tools.build")}
         passed |= {step.title: step.passes() for step in beside}
@@ -142,6 +146,7 @@ def some(names: list[str], options: list[str]) -> int:
             if chosen.looks_at_the_site:
                 beside.append(a_browser())
             if chosen.chapters:
+                beside.append(layout(*chosen.chapters))
                 passed["the chapters"] = run("chapters", "tools.execute", *chosen.chapters)
             if chosen.looks_at_the_site:
                 passed["the book"] = run("pages", "tools.build")

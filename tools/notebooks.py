@@ -67,10 +67,13 @@ def tidy(notebook: NotebookNode) -> None:
                     output.execution_count = count
 
 
+FOLDED = {"hide-input", "check", "setup"}  # the tags of code cells that a reader opens only if they want to
+
+
 def folded(cell: NotebookNode) -> dict[str, object]:
-    """How Lab shows a cell at first, by its tags: a figure's code is folded, and what stands below a solution."""
+    """How Lab shows a cell at first, by its tags: all code but the idea is folded, and what stands below a solution."""
     tags = cell.metadata.get("tags", [])
-    if cell.cell_type == "code" and "hide-input" in tags:
+    if cell.cell_type == "code" and not FOLDED.isdisjoint(tags):
         return {"jupyter": {"source_hidden": True}}
     if cell.cell_type == "markdown" and "solution" in tags:
         return {"jp-MarkdownHeadingCollapsed": True}

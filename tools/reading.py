@@ -1,7 +1,8 @@
 """A chapter's cells for a reader who opens the notebook where there is no Sphinx: JupyterLab, GitHub, Colab, VS Code.
 
 Everything becomes plain Markdown. What needs the whole book (a glued number, a citation, a reference) becomes text and
-links; exercises become headings, boxes become quotations, and equations carry the numbers that the book gives them.
+links; exercises become headings, boxes become quotations (folded ones what HTML folds), and equations carry the numbers
+that the book gives them.
 """
 
 from __future__ import annotations
@@ -314,6 +315,10 @@ class _Writer:
         name, argument = directive.name, directive.argument
         if name == "admonition" or name in ("note", "tip", "warning", "important"):
             title = self._inline(argument) or name.capitalize()
+            if "dropdown" in directive.options.get("class", ""):
+                # Markdown inside of HTML is Markdown after an empty line.
+                summary = f"<details><summary><b>{title}</b></summary>"
+                return [summary, "", *self.text(directive.body).split("\n"), "", "</details>"]
             return _quotation(title, self.text(directive.body, quoted=True))
         if name == "prf:theorem":
             title = f"Theorem {self.number_of('theorem', directive.label)}"

@@ -1,28 +1,31 @@
-"""Sphinx extension: the buttons of a page, its scripts, and MathJax from this site instead of another host.
+"""Sphinx extension: the buttons of a page, its scripts, and the notebooks to download.
 
 - The launch button opens the chapter's executed notebook on Binder and Colab, for the repository the build comes from.
   Without a known repository there is no launch link to nowhere, but one to the page that says how to run the book.
 - ``{install-line}`` shows the line that installs what a notebook needs, from that repository.
 - The download button gives the stored notebook, the one that the tests ran.
+- ``{stored-figure}`` shows a figure of a chapter, as its stored notebook has it, on another page.
 - No page loads anything from another host.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import base64
+import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from docutils import nodes
+from docutils.parsers.rst import directives
+from docutils.parsers.rst.directives.images import Figure
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
-from sphinx.util.fileutil import copy_asset, copy_asset_file
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -30,22 +33,22 @@ sys.path.insert(0, str(ROOT))
 from tools import chapters as book  # noqa: E402
 
 BINDER = "https://mybinder.org/v2"
-# What a page may load: TeX input with its on-demand extensions, HTML output with its fonts, and MathJax's menu entries
-# for speech and braille in English. The rest of MathJax is other input and output formats, and 18 MB.
-MATHJAX = (
-    "tex-chtml.js",
-    "input/tex/extensions",
-    "output/chtml/fonts/woff-v2",
-    "a11y",
-    "sre/mathmaps/base.json",
-    "sre/mathmaps/en.json",
-)
-
-# What docutils writes and accessibility rules no longer allow, and what says the same.
+# What docutils and the extensions write, and what says the same without breaking a rule of accessible pages: an item of
+# a bibliography is none of a list, a heading of a table is empty, identifiers are there twice, and a label hides from
+# screen readers what everyone else reads.
 ACCESSIBLE = {
     ' role="doc-biblioentry"': ' role="listitem"',
     '<th class="head"><p></p></th>': "<td></td>",
+    '<section id="exercise-content">': "<section>",
+    '<section id="solution-content">': "<section>",
+    '<summary aria-label="Toggle hidden content">': "<summary>",
 }
+# Code that is run on the page, by a program that the book has not got.
+THEBE = re.compile(r'<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName = .*?</script>', re.DOTALL)
+PRINTED = re.compile(
+    r'(<div class="output stream [^>]*><div class="highlight"><pre><span></span>)(.*?)(</pre>)', re.DOTALL
+)
+LONG = 60  # letters
 
 
 def repository() -> str | None:
@@ -108,12 +111,61 @@ class InstallLine(SphinxDirective):
         return [nodes.literal_block(line, line, language="ipython3" if line.startswith("%") else "bash")]
 
 
+class StoredFigure(Figure):
+    """``{stored-figure} chapter figure-name``: the figure that this chapter's notebook drew, with its alt text.
+
+    The content is the caption.
+    """
+
+    required_arguments = 2
+    final_argument_whitespace = False
+    option_spec: ClassVar = {"name": directives.unchanged}
+
+    def run(self) -> list[nodes.Node]:
+        chapter, figure = self.arguments
+        notebook = book.notebook_of(book.BOOK / f"{chapter}.md")
+        for cell in book.code_cells(book.read_notebook(notebook)):
+            shown = cell.metadata.get("mystnb", {})
+            if shown.get("figure", {}).get("name") == figure:
+                break
+        else:
+            raise self.error(f"{notebook.name} has no figure {figure}")
+        (png,) = [out.data["image/png"] for out in cell.outputs if "image/png" in out.get("data", {})]
+        file = ROOT / "_build" / "stored-figures" / f"{figure}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(base64.b64decode(png))
+        self.env.note_dependency(str(notebook))
+        self.arguments = [f"/{file.relative_to(ROOT).as_posix()}"]
+        self.options["alt"] = " ".join(shown["image"]["alt"].split())
+        return super().run()
+
+    @property
+    def env(self) -> Any:
+        return self.state.document.settings.env
+
+
 def _button(text: str, url: str, icon: str, tooltip: str, label: str) -> dict[str, Any]:
     return {"type": "link", "text": text, "url": url, "icon": icon, "tooltip": tooltip, "label": label}
 
 
 def _group(buttons: list[dict[str, Any]], icon: str, tooltip: str, label: str) -> dict[str, Any]:
     return {"type": "group", "buttons": buttons, "icon": icon, "tooltip": tooltip, "label": label}
+
+
+def mark(printed: str) -> str:
+    """Tell the lines that `holds` (✓) and `differs` (✗) printed from others, and sentences from tables.
+
+    A sentence may go on in the next line where the page is narrow; a table keeps its columns, and scrolls.
+    """
+
+    def marked(line: str) -> str:
+        text = re.sub("<[^>]*>", "", line)
+        kind = {"✓ ": "check", "✗ ": "break"}.get(text[:2])
+        if not kind and len(text) > LONG and not re.search(r"\S {2,}\S", text):
+            kind = "sentence"
+        return f'<span class="book-{kind}">{line}</span>' if kind else line
+
+    return "\n".join(map(marked, printed.split("\n")))
 
 
 def furnish(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
@@ -126,8 +178,10 @@ def furnish(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
         and "THEBE" not in str(getattr(script, "attributes", {}).get("body", ""))
     ]
     context["css_files"] = [sheet for sheet in context["css_files"] if "thebe" not in str(sheet)]
+    body = THEBE.sub("", context.get("body", ""))
     for written, better in ACCESSIBLE.items():
-        context["body"] = context.get("body", "").replace(written, better)
+        body = body.replace(written, better)
+    context["body"] = PRINTED.sub(lambda found: found[1] + mark(found[2]) + found[3], body)
     source = ROOT / f"{pagename}.md"
     if not source.is_file() or "header_buttons" not in context:
         return
@@ -157,6 +211,8 @@ def furnish(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
             )
         buttons.append(_group(launch, "fas fa-rocket", "Run this chapter", "launch-buttons"))
         downloads.insert(0, _button(".ipynb", pathto(notebook, 1), "fas fa-code", "The executed notebook", "ipynb"))
+    if app.config.book_pdf:
+        downloads.append(_button("All (.pdf)", pathto("book.pdf", 1), "fas fa-book", "The whole book, to print", "pdf"))
     if url:
         buttons.append(_button("", url, "fas fa-code-branch", "Repository", "repository-button"))
     buttons.append(_group(downloads, "fas fa-download", "Download this page", "download-buttons"))
@@ -166,23 +222,10 @@ def furnish(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
     context["header_buttons"] = [*buttons, *kept]
 
 
-def use_own_mathjax(app: Sphinx, config: Any) -> None:
-    config.mathjax_path = "mathjax/tex-chtml.js"
-
-
 def copy_files(app: Sphinx, error: Exception | None) -> None:
-    """Put MathJax and the stored notebooks into the site."""
+    """Put the stored notebooks into the site."""
     if error or app.builder.format != "html":
         return
-    spec = importlib.util.find_spec("sphinx-mathjax-offline")
-    source = Path(spec.origin).parent / "static" / "mathjax"
-    target = Path(app.outdir) / "_static" / "mathjax"
-    for part in MATHJAX:
-        if (source / part).is_dir():
-            copy_asset(str(source / part), str(target / part))
-        else:
-            (target / part).parent.mkdir(parents=True, exist_ok=True)
-            copy_asset_file(str(source / part), str((target / part).parent))
     notebooks = Path(app.outdir) / "notebooks"
     shutil.rmtree(notebooks, ignore_errors=True)
     notebooks.mkdir()
@@ -190,11 +233,19 @@ def copy_files(app: Sphinx, error: Exception | None) -> None:
         shutil.copy2(book.notebook_of(chapter), notebooks)
 
 
+def _extensions() -> str:
+    """A hash of all that makes the pages beside their text."""
+    sources = sorted(path for path in Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
-    # Part of the environment: another repository renders the pages again that show it.
+    # Part of the environment: another repository, or another of these extensions, renders the pages again.
     app.add_config_value("book_repository", repository(), "env")
+    app.add_config_value("book_extensions", _extensions(), "env")
+    app.add_config_value("book_pdf", (ROOT / "_build" / "html" / "book.pdf").is_file(), "html")
     app.add_directive("install-line", InstallLine)
-    app.connect("config-inited", use_own_mathjax)
+    app.add_directive("stored-figure", StoredFigure)
     # The theme makes its buttons at 501.
     app.connect("html-page-context", furnish, priority=900)
     app.connect("build-finished", copy_files)

@@ -56,6 +56,8 @@ def fill_cache(app: Sphinx, env: Any, docnames: list[str]) -> None:
         stored = book.read_notebook(book.notebook_of(chapter))
         for cell, done in zip(book.code_cells(notebook), book.code_cells(stored), strict=True):
             cell.outputs, cell.execution_count = done.outputs, done.execution_count
+            for output in cell.outputs:
+                output.get("data", {}).pop(book.RECORD, None)  # for the ledger; a page shows the line beside it
         notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
         bundle = CacheBundleIn(notebook, str(chapter), data={"execution_seconds": 0})
         cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)

@@ -1,18 +1,4 @@
-// Marks the lines that `holds` (✓) and `differs` (✗) printed, so that the style can tell them from other output.
 document.addEventListener("DOMContentLoaded", () => {
-  for (const pre of document.querySelectorAll(".cell_output .output.stream pre")) {
-    pre.innerHTML = pre.innerHTML
-      .split("\n")
-      .map((line) => {
-        const kind = line.replace(/<[^>]*>/g, "").startsWith("✓ ")
-          ? "book-check"
-          : line.replace(/<[^>]*>/g, "").startsWith("✗ ")
-            ? "book-break"
-            : null;
-        return kind ? `<span class="${kind}">${line}</span>` : line;
-      })
-      .join("\n");
-  }
   // The sidebar is part of no landmark as the theme writes it.
   document.querySelector("#pst-primary-sidebar")?.setAttribute("role", "complementary");
   document.querySelector("#pst-primary-sidebar")?.setAttribute("aria-label", "The book");
@@ -28,4 +14,22 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   label();
   window.addEventListener("resize", label);
+  // What scrolls, scrolls by keyboard, too; the theme sees to code alone.
+  const boxes = document.querySelectorAll(".formula, .pst-scrollable-table-container");
+  const reach = () => boxes.forEach((box) => {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  });
+  reach();
+  window.addEventListener("resize", reach);
+  // Paper is white.
+  const root = document.documentElement;
+  let theme;
+  window.addEventListener("beforeprint", () => {
+    theme = root.dataset.theme;
+    root.dataset.theme = "light";
+  });
+  window.addEventListener("afterprint", () => {
+    root.dataset.theme = theme;
+  });
 });

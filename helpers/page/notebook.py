@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 class NotStored(RuntimeError):
@@ -48,28 +51,85 @@ def read_run(file: Path) -> dict[str, Any]:
     raise NotStored(f"The stored run {file} cannot be read. {why}. Remedy: {remedy}.")
 
 
-def glue(name: str, value: float | int | str) -> None:
-    """Give the text of a page a number: ``{glue:text}`name:.2f``` writes it there.
+def note(**values: float | int | str | Tensor) -> None:
+    """Give the text of a page numbers: after ``note(r=…)``, ``{glue:text}`r:.2f``` writes the number there.
 
-    The notebook stores it beside the cell's outputs, as `myst-nb <https://myst-nb.readthedocs.io>`_ reads it, and does
-    not show it. Of a float six significant digits are stored. They are more than any text shows, and the last of all
-    digits are the machine's. Outside IPython there is no text to give it to, so nothing happens.
+    The notebook stores them beside the cell's outputs, as `myst-nb <https://myst-nb.readthedocs.io>`_ reads them, and
+    does not show them. Of a float six significant digits are stored. They are more than any text shows, and the last
+    of all digits are the machine's. Outside IPython there is no text to give them to, so nothing happens.
 
     Raises:
-        TypeError: if the value is neither a number nor a string, for instance a tensor.
+        TypeError: if a value is neither a number (a tensor of one number, too) nor a string.
     """
-    if isinstance(value, float):
-        value = float(f"{value:.6g}")
-    elif not isinstance(value, int | str):
-        raise TypeError(f"glue({name!r}, …) takes a number or a string, not {type(value).__name__}; try float(…).")
+    stored = {name: _number(name, value) for name, value in values.items()}
     if "IPython" not in sys.modules:  # it would take a while to import
         return
     from IPython import display, get_ipython
 
     if get_ipython() is not None:
         hidden = "application/papermill.record/"
-        scrap = {"name": name, "mime_prefix": hidden}
-        display.publish_display_data({f"{hidden}text/plain": repr(value)}, {"scrapbook": scrap})
+        for name, value in stored.items():
+            scrap = {"name": name, "mime_prefix": hidden}
+            display.publish_display_data({f"{hidden}text/plain": repr(value)}, {"scrapbook": scrap})
+
+
+def _number(name: str, value: Any) -> float | int | str:
+    if hasattr(value, "item"):  # torch and numpy
+        with contextlib.suppress(ValueError, RuntimeError):  # more than one number
+            value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, int | str):
+        return value
+    raise TypeError(f"note({name}=…) takes a number or a string, not {type(value).__name__} ({value!r:.60}).")
+
+
+class Table:
+    """A table of numbers for a page: text where only text is shown, else HTML. Made by `table`."""
+
+    def __init__(self, columns: dict[str, Any], formats: dict[str, str]) -> None:
+        if len({len(column) for column in columns.values()}) > 1:
+            sizes = ", ".join(f"{name!r} {len(column)}" for name, column in columns.items())
+            raise ValueError(f"the columns of a table have different lengths: {sizes}.")
+        if unknown := formats.keys() - columns.keys():
+            raise ValueError(f"formats are given for columns that the table lacks: {', '.join(sorted(unknown))}.")
+        # Formatted here: `tabulate` would read "31" as a number, and write it in its own way.
+        self.columns = {
+            name: [format(value.item() if hasattr(value, "item") else value, formats.get(name, "")) for value in column]
+            for name, column in columns.items()
+        }
+
+    def _written(self, form: str) -> str:
+        from tabulate import tabulate  # type: ignore[import-untyped]
+
+        words = [any(re.search("[A-Za-z]{3}", each) for each in column) for column in self.columns.values()]
+        align = ["left" if each else "right" for each in words]
+        return tabulate(self.columns, headers="keys", tablefmt=form, disable_numparse=True, colalign=align)
+
+    def __repr__(self) -> str:
+        return self._written("simple")
+
+    def _repr_html_(self) -> str:
+        return self._written("html")
+
+
+def table(columns: dict[str, Any], formats: dict[str, str] | None = None) -> Table:
+    """Columns of the same length, each under its name, as a table: the last line of a cell shows it.
+
+    Args:
+        columns: name -> the column's values, numbers or words.
+        formats: name -> how its numbers are written, as in an f-string: ``"+.3f"``.
+
+    Raises:
+        ValueError: for columns of different lengths, or a format for a column that is not there.
+
+    >>> table({"point": [31, 43], "influence": [3.5901, -0.52]}, {"influence": "+.2f"})
+      point    influence
+    -------  -----------
+         31        +3.59
+         43        -0.52
+    """
+    return Table(columns, formats or {})
 
 
 def setup() -> None:

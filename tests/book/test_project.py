@@ -162,7 +162,7 @@ def test_only_what_the_notebooks_run_on_decides_the_digits():
 
 
 # What a requirement is called where it is used, if neither by its own name nor by what is imported from it.
-USED_AS = {"pytest-xdist": "loadfile"}
+USED_AS = {"pytest-xdist": "loadfile", "brotli": "woff2"}
 PROVIDERS = metadata.packages_distributions()  # what is imported -> what was installed for it
 
 
@@ -185,13 +185,15 @@ def test_every_requirement_is_used():
 
 
 STANDARD = set(sys.stdlib_module_names)
-OURS = {"helpers", "tools", "tests", "benchmarks", "page_furniture", "conftest"}
+OF_THE_PAGES = {path.stem for path in (ROOT / "book" / "_ext").glob("*.py")}
+OURS = {"helpers", "tools", "tests", "benchmarks", "conftest"} | OF_THE_PAGES
 # Come with a requirement, by that requirement's own promise.
 COMES_WITH = {
-    **dict.fromkeys(["yaml", "sphinx", "docutils", "myst_nb", "jupyter_cache"], "jupyter-book"),
+    **dict.fromkeys(["yaml", "sphinx", "docutils", "pygments", "myst_nb", "jupyter_cache"], "jupyter-book"),
     **dict.fromkeys(["dask", "cloudpickle", "psutil"], "distributed"),
     "IPython": "ipykernel",
     "PIL": "matplotlib",
+    "fontTools": "matplotlib",
     "jupyter_client": "nbclient",
     "jupyter_server": "jupyterlab",
     "packaging": "pytest",

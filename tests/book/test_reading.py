@@ -187,6 +187,8 @@ def chapter(tmp_path):
         ("$$ c $$", "$$\n\\begin{equation*}\n c \n\\end{equation*}\n$$"),
         (":::{admonition} Look\n:class: note\n$$\nc\n$$\nand {eq}`eq-b`\n:::",
          "> **Look**\n>\n> $$ \\begin{equation*} c \\end{equation*} $$\n> and (2.1)"),
+        (":::{admonition} Which {eq}`eq-b`?\n:class: dropdown predict\n\n- It is {glue:text}`r:.1f`.\n:::",
+         "<details><summary><b>Which (2.1)?</b></summary>\n\n- It is 1.0.\n\n</details>"),
         ("```{prf:theorem} So\n:label: thm-a\n\n- {glue:text}`r:.1f`\n```", "> **Theorem 2.1 (So)**\n>\n> - 1.0"),
         ("- a {glue:text}`r:.1f`\n\n  > b {eq}`eq-b`", "- a 1.0\n\n  > b (2.1)"),
         ("| {glue:text}`r:.1f` | {eq}`eq-b` |\n|---|---|\n| a | - |", "| 1.0 | (2.1) |\n|---|---|\n| a | - |"),

@@ -16,7 +16,9 @@ from tools.reading import figures, number
 
 CHAPTERS = book.chapters()
 PAGES = [name for name, _ in book.table_of_contents()]
-HEAVIEST = 400_000  # bytes of a chapter's page with its own figures, compressed, beside the shared assets
+# What a page may cost before it is scrolled, in bytes as a server sends them (compressed), and with all its figures.
+AT_ONCE, ALTOGETHER, REQUESTS = 250_000, 320_000, 10
+FONT = SITE / "_static" / "mathematics.woff2"
 LOADS = {
     "script": "src",
     "link": "href",
@@ -27,7 +29,7 @@ LOADS = {
     "object": "data",
 }
 # `rel`s of a link that a browser does not fetch.
-NOT_FETCHED = {"canonical", "next", "prev", "author", "license", "search", "index"}
+NOT_FETCHED = {"canonical", "next", "prev", "author", "license", "search", "index", "apple-touch-icon"}
 
 
 class Page:
@@ -45,6 +47,8 @@ class Page:
         ]
         self.links = [tag["href"] for tag in found.find_all("a", href=True)]
         self.images = [dict(tag.attrs) for tag in found.find_all("img")]
+        self.scripts = [dict(tag.attrs) for tag in found.find_all("script", src=True)]
+        self.sheets = [tag["href"] for tag in found.find_all("link", rel="stylesheet")]
 
 
 @cache
@@ -121,7 +125,8 @@ def test_every_page_is_in_the_table_of_contents():
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
 def test_page_shows_what_the_notebook_printed(chapter):
     text = page(f"book/{chapter.stem}").text
-    for line in book.printed(book.read_notebook(book.notebook_of(chapter))).splitlines():
+    notebook = book.read_notebook(book.notebook_of(chapter))
+    for line in [*book.printed(notebook).splitlines(), *(check.line for check in book.checks(notebook))]:
         assert line in text
 
 
@@ -147,12 +152,69 @@ def test_every_picture_has_alt_text(name):
         assert decoration or (alt and not re.fullmatch(r"\S*[0-9a-f]{16,}\S*", alt)), image
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
-def test_page_is_light(chapter, pages):
-    path = SITE / "book" / f"{chapter.stem}.html"
-    own = [path] + [(path.parent / image["src"]).resolve() for image in pages[path].images if "_images" in image["src"]]
-    weight = sum(len(gzip.compress(file.read_bytes())) for file in own)
-    assert weight < HEAVIEST
+def too_much(page: Page, path) -> list[str]:
+    """What of a page is beyond the budget: bytes, requests, and what it waits for before it shows itself."""
+    lazy = {(path.parent / image["src"]).resolve() for image in page.images if image.get("loading") == "lazy"}
+    files = {
+        path,
+        *((path.parent / load).resolve() for load in page.loads),
+        *([FONT] if "<math" in page.source else []),
+    }
+    packed = {".webp", ".png", ".woff2"}
+    size = {
+        file: len(file.read_bytes() if file.suffix in packed else gzip.compress(file.read_bytes())) for file in files
+    }
+    found = {
+        f"{len(files)} requests": len(files) > REQUESTS,
+        f"{sum(size.values())} bytes": sum(size.values()) > ALTOGETHER,
+        f"{sum(size[file] for file in files - lazy)} bytes at once": sum(size[file] for file in files - lazy) > AT_ONCE,
+        f"style sheets: {page.sheets}": len(page.sheets) > 1,
+    }
+    waits = [
+        script["src"] for script in page.scripts if not {"defer", "async"} & script.keys() and "type" not in script
+    ]
+    moves = [image["src"] for image in page.images if not {"width", "height"} <= image.keys()]
+    return [what for what, wrong in found.items() if wrong] + waits + moves
+
+
+@pytest.mark.parametrize("name", [*PAGES, "search", "404"])
+def test_page_is_light(name):
+    assert not too_much(page(name), SITE / f"{name}.html")
+
+
+def test_a_heavy_page_is_noticed(tmp_path):
+    path = tmp_path / "a.html"
+    (tmp_path / "big.webp").write_bytes(bytes(AT_ONCE))
+    (tmp_path / "x.js").write_bytes(b"")
+    path.write_text("<p>", encoding="utf-8")
+    picture = '<img src="big.webp" width="1" height="1"'
+    assert too_much(Page(f"{picture} loading=lazy>"), path) == []
+    assert too_much(Page(f"{picture}>"), path) == [f"{AT_ONCE + len(gzip.compress(b'<p>'))} bytes at once"]
+    assert too_much(Page('<script src="x.js"></script>'), path) == ["x.js"]
+    assert too_much(Page('<img src="x.js">'), path) == ["x.js"]
+
+
+@pytest.mark.parametrize("name", [*PAGES, "404"])
+def test_page_says_what_it_is_about(name):
+    assert re.search(r'<meta name="description" content="[^"]{60,160}"', page(name).source)
+    assert page(name).source.count('name="viewport"') == 1
+
+
+def test_what_was_there_is_still_styled():
+    """The rules in use are kept, whoever names them; those that fit nothing are gone."""
+    sheet = (SITE / "_static" / "site.css").read_text("utf-8")
+    for selector in (
+        ".toggle-hidden",
+        ".copybtn",
+        ".tooltip",
+        ".book-check",
+        ".dropdown-menu",
+        "@media print",
+        "@font-face",
+    ):
+        assert selector in sheet  # of scripts, of the book, of the theme
+    assert ".accordion-button" not in sheet
+    assert "fontawesome" not in sheet
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
@@ -185,7 +247,7 @@ def missing_from(ledger: str) -> list[str]:
     """Labels of the book that a ledger's text does not name."""
     names = {label for chapter in CHAPTERS for label in book.labels(chapter)}
     for chapter in CHAPTERS:
-        names |= {check.name for check in book.differs_lines(book.read_notebook(book.notebook_of(chapter)))}
+        names |= {check.name for check in book.checks(book.read_notebook(book.notebook_of(chapter)), "differs")}
     return sorted(name for name in names if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", ledger))
 
 
@@ -206,7 +268,6 @@ def test_the_ledger_lists_the_planted_mistakes():
             assert by.partition(" in ")[0] in text
 
 
-def test_mathjax_is_here_and_trimmed():
-    folder = SITE / "_static" / "mathjax"
-    assert (folder / "tex-chtml.js").is_file()
-    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 7_000_000
+def test_mathematics_needs_no_script():
+    assert "<math" in page("book/03-argmin").source
+    assert not [name for name in PAGES if "mathjax" in " ".join(page(name).loads).lower()]

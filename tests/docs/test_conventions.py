@@ -143,3 +143,43 @@ def test_captum(at: Setting, tmp_path) -> None:
     ).influence(test.tensors)  # fmt: skip
     # Captum adds hessian_reg times an identity in torch's default format, float32.
     torch.testing.assert_close(scores, at.s / N, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_statsmodels() -> None:
+    """Its change of parameters is the Newton step of Pregibon: the first order over 1 − h, with the sign turned."""
+    sm = pytest.importorskip("statsmodels.api", exc_type=ImportError)
+    torch.manual_seed(0)
+    X = torch.cat([torch.ones(N, 1), torch.randn(N, 2)], 1).double()
+    y = (X @ torch.tensor([0.3, 1.0, -0.5]).double() + torch.randn(N) > 0).double()
+    fit = sm.Logit(y.numpy(), X.numpy()).fit(disp=0, tol=1e-12)
+    theta = torch.tensor(fit.params)
+    p = torch.sigmoid(X @ theta)
+    H, G = X.T @ (X * (p * (1 - p))[:, None]) / N, X * (p - y)[:, None]
+    h = p * (1 - p) * (X * torch.linalg.solve(H, X.T).T).sum(1) / N
+    step = -torch.linalg.solve(H, G.T).T / N / (1 - h)[:, None]
+    torch.testing.assert_close(torch.tensor(fit.get_influence().d_params), step, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_pyinfluence() -> None:
+    """On a logistic regression of scikit-learn, whose L2 term leaves the intercept out and stands beside a sum."""
+    theirs = pytest.importorskip("pyinfluence", exc_type=ImportError)
+    from sklearn.linear_model import LogisticRegression
+
+    torch.manual_seed(0)
+    X, X_test = torch.randn(N, 2).double(), torch.randn(5, 2).double()
+    y, y_test = (X.sum(1) + torch.randn(N) > 0).double(), (X_test.sum(1) > 0).double()
+    model = LogisticRegression(tol=1e-12, max_iter=10_000).fit(X.numpy(), y.numpy())
+    theta = torch.tensor([*model.intercept_, *model.coef_[0]])
+
+    def gradients(X: Tensor, y: Tensor) -> Tensor:
+        design = torch.cat([torch.ones(len(X), 1).double(), X], 1)
+        return design * (torch.sigmoid(design @ theta) - y)[:, None]
+
+    design = torch.cat([torch.ones(N, 1).double(), X], 1)
+    p = torch.sigmoid(design @ theta)
+    H = design.T @ (design * (p * (1 - p))[:, None]) / N + torch.diag(torch.tensor([0.0, 1.0, 1.0]).double()) / N
+    s = gradients(X_test, y_test) @ torch.linalg.solve(H, gradients(X, y).T)
+    scores = theirs.InfluenceFunctions().fit(model, X.numpy(), y.numpy()).explain(X_test.numpy(), y_test.numpy())
+    torch.testing.assert_close(torch.tensor(scores), s / N, rtol=1e-3, atol=1e-3 * float(s.abs().max()) / N)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from helpers import CheckFailed, agreement, central_difference, differs, holds, rank_correlation
+from helpers.page import checks
 
 numbers = st.floats(-1e3, 1e3)
 
@@ -22,6 +23,7 @@ def test_an_equation_that_holds_says_so_in_one_stable_line(capsys):
 @given(left=numbers, right=numbers, tolerance=st.floats(1e-6, 10))
 def test_holds_is_the_complement_of_differs(left, right, tolerance):
     assume(abs(abs(left - right) - tolerance) > 1e-9)
+    assume(right == 0 or abs(right) > 3 * tolerance)  # else too loose, and refused
     if abs(left - right) < tolerance:
         holds("eq", left, right, atol=tolerance, because="")
         with pytest.raises(CheckFailed, match="should have broken"):
@@ -70,6 +72,91 @@ def test_checks_that_check_nothing_are_refused():
         holds("eq", x, torch.ones(2), because="")
     with pytest.raises(ValueError, match="compare like with like"):
         differs("claim", x, torch.ones(3), by=0.1, because="")
+
+
+RIGHT = torch.tensor([0.31, -0.22, 1.7, -0.013, 0.54, -0.98, 0.071, -1.21, 0.66, -0.35]).double()
+N = 60
+
+
+def check(left=None, right=None, rtol=1e-3, **options):
+    """A check as a chapter has it: −ℐ/n against retraining, and the wrong formulas beside it."""
+    influence = -N * RIGHT
+    left = -influence / N if left is None else left
+    right = RIGHT + 1e-5 * RIGHT.flip(0) if right is None else right
+    unlike = {"ℐ/n": influence / N, "−ℐ": -influence, "n − 1 for n": -influence / (N - 1)}
+    holds("eq", left, right, **{"rtol": rtol, "because": "first order", "unlike": unlike} | options)
+
+
+def test_a_check_says_what_it_tells_apart(capsys):
+    check()
+    assert capsys.readouterr().out == (
+        "✓ eq: both sides agree to 1e-03 relative, "
+        "and not ℐ/n, off by 200 %, nor −ℐ, off by 6000 %, nor n − 1 for n, off by 2 % (first order)\n"
+    )
+
+
+def test_against_zero_the_distance_is_absolute(capsys):
+    holds("eq", torch.full((3,), 1e-12), torch.zeros(3), atol=1e-9, because="", unlike={"g": torch.full((3,), -0.0312)})
+    assert ", and not g, off by 3e-02 ()" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("weakened", "noticed"),
+    [
+        ({"rtol": 2.0, "unlike": None}, "too loose"),
+        ({"rtol": 0.0, "atol": 5.0, "unlike": None}, "too loose"),
+        ({"rtol": 0.4}, "cannot tell n − 1 for n"),
+        ({"left": RIGHT, "right": RIGHT}, "the same tensor"),
+        ({"left": RIGHT, "right": RIGHT.clone()}, "agree to the last bit"),
+        ({"left": N * RIGHT, "right": N * RIGHT * (1 + 1e-9)}, "−ℐ is the right formula again"),
+        ({"left": RIGHT.abs(), "right": RIGHT.abs() * (1 + 1e-9)}, "Were signs dropped"),
+        ({"left": RIGHT[:0], "right": RIGHT[:0]}, "nothing to compare"),
+    ],
+)
+def test_a_weakened_check_goes_red(weakened, noticed):
+    """A loose tolerance, the same code on both sides, 1/n dropped on both sides, absolute values, nothing."""
+    with pytest.raises((CheckFailed, ValueError), match=noticed):
+        check(**weakened)
+    check()
+
+
+def doubts(monkeypatch, *sides, **options):
+    stored = []
+    monkeypatch.setattr(checks, "publish", lambda line, **record: stored.append(record))
+    holds("eq", *sides, **{"because": ""} | options)
+    return stored[0]["doubts"]
+
+
+def test_what_says_little_by_itself_is_in_doubt(monkeypatch):
+    """A test of the book asks for near misses there, or for the display to be evaluated."""
+    close = RIGHT + 1e-9 * RIGHT.flip(0)
+
+    def found(*sides, **options):
+        return doubts(monkeypatch, *sides, **options)
+
+    assert found(RIGHT, close, rtol=1e-6) == []
+    assert "negative" in found(RIGHT.abs(), close.abs(), rtol=1e-6)[0]
+    assert "above 5%" in found(RIGHT, close, rtol=0.2)[0]
+    assert "zero" in found(torch.full((3,), 1e-12), torch.zeros(3), atol=1e-9)[0]
+    assert found(RIGHT.abs(), close.abs(), rtol=0.2, unlike={"a quarter": RIGHT.abs() / 4}) == []
+    assert found(RIGHT.abs(), close.abs(), rtol=1e-6, positive="eigenvalues") == []
+    assert found(RIGHT.abs(), close.abs(), rtol=1e-6, positive="eigenvalues", unlike={"minus": -RIGHT.abs()}) == []
+    assert found(torch.arange(1.0, 20), torch.arange(1.0, 20) * 1, rtol=1e-9) == []  # counts
+
+
+def test_two_evaluations_may_agree_to_the_last_bit_where_a_reason_is_given():
+    holds("eq", RIGHT, RIGHT.clone(), rtol=1e-9, because="", same="a permutation")
+    holds("eq", torch.arange(20.0), torch.arange(20.0), rtol=1e-9, because="")
+    holds("eq", 0.1, 0.1, rtol=1e-9, because="")
+
+
+def test_a_near_miss_must_be_one():
+    with pytest.raises(ValueError, match="again is the right formula again"):
+        check(unlike={"again": RIGHT * 1})
+    with pytest.raises(ValueError, match="compare like with like"):
+        check(unlike={"a number": 1.0})
+    with pytest.raises(CheckFailed, match=r"eq cannot tell close from the right formula: it is off by 1.54e-03"):
+        check(unlike={"close": RIGHT * 1.0009})
 
 
 def test_a_failure_shown_says_so_in_one_stable_line(capsys):

@@ -37,7 +37,7 @@ from helpers import (
     ring,
 )
 from helpers import cluster as module
-from helpers.cluster import _Failure, _name, _read, _seal, _write
+from helpers.cluster import _name, _read, _seal, _write
 from helpers.optimum import Minima
 
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
@@ -202,13 +202,20 @@ def test_other_failures(threads, problem):
             leave_group_out_on(threads, problem.risk, problem.theta, **wrong)
 
 
-def test_an_exception_comes_home_as_it_was():
-    left = NotConverged("stopped", torch.ones(2))
-    back = _Failure(type(left), left.args, vars(left), "Traceback").restored("group", 20)
+def test_an_exception_comes_home_as_it_was(client, problem):
+    def solve(H, B):
+        if B.shape[1] == 5:
+            raise NotConverged("stopped", B)
+        return 0 * B
+
+    with pytest.raises(NotConverged) as raised:
+        influence_on(client, problem.risk, problem.theta, problem.test[:17], solve=solve, chunk=6)
+    back = raised.value
     assert type(back) is NotConverged
     assert str(back) == "stopped"
-    assert back.theta is left.theta
-    assert back.__notes__ == ["In the chunk that begins with group 20.\nTraceback"]
+    assert torch.equal(back.theta, problem.risk.gradients(problem.theta, problem.test[12:17]).T)
+    assert back.__notes__ == ["In the chunk that begins with test point 12."]
+    assert sorted(back.finished) == [0, 6]
 
 
 def test_a_solver_that_does_not_converge(threads, problem):

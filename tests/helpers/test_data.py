@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from helpers import Data, ring
+from helpers import Data, digits, ring
 
 
 def test_the_ring_is_the_reference_problem():
@@ -73,3 +73,46 @@ def test_bad_examples_are_refused(X, y, says):
 def test_inputs_and_targets_share_a_device():
     with pytest.raises(ValueError, match="X is on meta and y on cpu"):
         Data(torch.zeros(2, 1, device="meta"), torch.zeros(2))
+
+
+@pytest.mark.parametrize("X", [[[1.0], [2.0]], torch.zeros(2, 1).numpy()])
+def test_what_is_no_tensor_is_refused(X):
+    with pytest.raises(TypeError, match=r"X is a \w+: X and y must be tensors .*torch\.as_tensor"):
+        Data(X, torch.zeros(2))
+    with pytest.raises(TypeError, match=r"y is a \w+"):
+        Data(torch.zeros(2, 1), X)
+
+
+def test_the_digits_are_scikit_learns_in_the_order_of_the_seed():
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    order = torch.randperm(1797, generator=torch.Generator().manual_seed(3))
+    train, test = digits(1000, seed=3)
+    assert (len(train), len(test)) == (1000, 797)
+    assert torch.equal(torch.cat([train.X, test.X]), torch.as_tensor(pixels)[order] / 16)
+    assert torch.equal(torch.cat([train.y, test.y]), torch.as_tensor(labels)[order])
+    assert train.X.dtype == torch.float64 and train.y.dtype == torch.int64
+    assert torch.equal(digits()[0].X[:1000], digits(1000, seed=0)[0].X) and len(digits()[0]) == 1400
+    for n in (0, 1797):
+        with pytest.raises(ValueError, match=f"n = {n} must lie between 1 and 1796"):
+            digits(n)
+    assert [len(part) for part in digits(1)] == [1, 1796]
+
+
+def test_another_default_device_changes_no_problem():
+    problems = (ring, digits)
+    before = [problem() for problem in problems]
+    try:
+        torch.set_default_device("meta")
+        after = [problem() for problem in problems]
+    finally:
+        torch.set_default_device(None)
+    for (train, test), (train_after, test_after) in zip(before, after, strict=True):
+        assert torch.equal(train.X, train_after.X) and torch.equal(test.y, test_after.y)
+
+
+def test_a_tensor_of_inference_mode_can_be_differentiated_by():
+    with torch.inference_mode():
+        data = Data(torch.ones(2, 1), torch.zeros(2))
+    assert not data.X.is_inference() and not data.y.is_inference()

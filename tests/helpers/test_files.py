@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -28,6 +29,19 @@ def test_it_is_written_and_replaced_and_its_folder_is_made(tmp_path):
         write_whole(file, content)
         assert file.read_bytes() == content
     assert list(file.parent.iterdir()) == [file]
+
+
+def test_all_of_it_is_forced_to_the_disk_and_then_its_name(tmp_path, monkeypatch):
+    """What a power cut would take: bytes still in the program when the file is forced, or the entry in the folder."""
+    forced = []
+
+    def force(descriptor):
+        status = os.fstat(descriptor)
+        forced.append("folder" if stat.S_ISDIR(status.st_mode) else status.st_size)
+
+    monkeypatch.setattr(files.os, "fsync", force)
+    write_whole(tmp_path / "in" / "two folders" / "a.pt", b"new" * 1000)
+    assert forced == ([3000, "folder"] if hasattr(os, "O_DIRECTORY") else [3000])
 
 
 @pytest.mark.parametrize("moment", ["forced", "renamed"])

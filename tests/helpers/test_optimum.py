@@ -25,6 +25,7 @@ from helpers import (
     minimise,
     minimise_many,
     mlp,
+    optimum,
     ring,
 )
 from tests.helpers.closed_forms import Ridge, linear_model
@@ -231,6 +232,20 @@ def test_a_saddle_of_a_large_model_is_named(trained, monkeypatch, preconditioned
     P = trained.risk.hessian(trained.theta).cpu() if preconditioned else None  # any positive definite one will do
     with pytest.raises(NotAMinimum, match=r"no minimum: .* in problem 1 \(-\d\.\d\de.\d\d\): it is near a saddle"):
         minimise_many(risk, risk.uniform.expand(3, -1), start, preconditioner=P)
+
+
+@pytest.mark.parametrize("large", [True, False])
+def test_the_eigenvalue_of_a_certificate_is_that_of_where_it_ended(trained, monkeypatch, large):
+    """The first try starts far away, where H has another smallest eigenvalue, and no step of Newton's leads on."""
+    if large:
+        few_are_many(monkeypatch)
+    risk, start = trained.risk, trained.start
+    before = float(torch.linalg.eigvalsh(risk.hessian(start))[0])
+    found = optimum._finish(risk, start[None], risk.uniform[None], 1e-9, None, 500)
+    after = float(torch.linalg.eigvalsh(risk.hessian(found.thetas[0]))[0])
+    assert before < 0 < after
+    assert bool(found.certified[0]) and float(found.gradient_norms[0]) <= 1e-9
+    assert float(found.smallest_eigenvalues[0]) == pytest.approx(after, rel=0.1)
 
 
 def test_it_is_deterministic_and_changes_nothing(trained):

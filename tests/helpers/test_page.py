@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import RichOutput, capture_output
 
 import helpers
-from helpers import NotStored, glue, stored_run
+from helpers import NotStored, note, stored_run, table
 from helpers.page import notebook as page
 
 ROOT = Path(helpers.__file__).parent.parent
@@ -35,9 +36,9 @@ def published(function, *arguments, **options):
 @pytest.mark.parametrize("value", [0.5, -2.0, 3, True, "Ann", 1e-7, 1e22, float("inf")])
 def test_the_bundle_is_the_one_of_myst_nb(ipython, value):
     theirs = pytest.importorskip("myst_nb").glue
-    ours = published(glue, "x-1", value)
+    ours = published(note, x=value)
     assert len(ours) == 1
-    assert ours == published(theirs, "x-1", value, display=False)
+    assert ours == published(theirs, "x", value, display=False)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_the_bundle_is_the_one_of_myst_nb(ipython, value):
     ],
 )
 def test_six_digits_of_a_float_are_stored(ipython, value, text):
-    ((data, metadata),) = published(glue, "x", value)
+    ((data, metadata),) = published(note, x=value)
     assert data == {"application/papermill.record/text/plain": text}
     assert metadata == {"scrapbook": {"name": "x", "mime_prefix": "application/papermill.record/"}}
 
@@ -63,14 +64,34 @@ def test_numpys_numbers_and_a_readers_precision_change_nothing(ipython):
     import numpy
 
     ipython.run_line_magic("precision", "2")
-    ((data, _),) = published(glue, "x", numpy.float64(2) / 3)
+    ((data, _),) = published(note, x=numpy.float64(2) / 3)
     assert list(data.values()) == ["0.666667"]
 
 
-@pytest.mark.parametrize("value", [None, [1.0], __import__("torch").ones(())])
-def test_what_is_no_number_is_refused(value):
-    with pytest.raises(TypeError, match=r"glue\('x', …\).*float"):
-        glue("x", value)
+@pytest.mark.parametrize("value", [None, [1.0], torch.ones(2), torch.ones(0)])
+def test_what_is_no_number_is_refused(ipython, value):
+    with pytest.raises(TypeError, match=r"note\(x=…\) takes a number"):
+        published(note, good=1.0, x=value)
+
+
+def test_several_numbers_and_tensors_of_one(ipython):
+    found = published(note, a=torch.tensor(2.0).double() / 3, b=torch.tensor([4]))
+    assert [list(data.values()) for data, _ in found] == [["0.666667"], ["4"]]
+    assert [metadata["scrapbook"]["name"] for _, metadata in found] == ["a", "b"]
+
+
+def test_a_table_is_text_and_html():
+    made = table({"point": torch.tensor([31, 43]), "kind": ["harmful", "helpful"], "I": [3.59, -0.5]}, {"I": "+.2f"})
+    lines = repr(made).split("\n")
+    assert lines[0].split() == ["point", "kind", "I"] and lines[2].split() == ["31", "harmful", "+3.59"]
+    assert made._repr_html_().count("<tr>") == 3 and "<th" in made._repr_html_()
+
+
+def test_a_table_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="different lengths: 'a' 1, 'b' 2"):
+        table({"a": [1], "b": [1, 2]})
+    with pytest.raises(ValueError, match="lacks: c"):
+        table({"a": [1]}, {"c": ".2f"})
 
 
 def test_outside_ipython_it_does_nothing_and_imports_nothing():
@@ -78,8 +99,8 @@ def test_outside_ipython_it_does_nothing_and_imports_nothing():
     code = (
         "import importlib.util, sys; spec = importlib.util.spec_from_file_location('page', sys.argv[1]);"
         "page = importlib.util.module_from_spec(spec); spec.loader.exec_module(page);"
-        "page.glue('x', 1.5); assert 'IPython' not in sys.modules;"
-        "import IPython; page.glue('x', 1.5)"
+        "page.note(x=1.5); assert 'IPython' not in sys.modules;"
+        "import IPython; page.note(x=1.5)"
     )
     ran = subprocess.run([sys.executable, "-c", code, page.__file__], capture_output=True, check=True)
     assert ran.stdout == ran.stderr == b""

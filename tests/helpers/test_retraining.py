@@ -169,3 +169,6 @@ def test_a_group_whose_loss_leaves_no_minimum_is_named():
     leave_one_out(risk, theta)
     with pytest.raises(NotAMinimum, match=r"problem 1 \("):
         leave_group_out(risk, theta, [[0], [4, 5]])
+    found = leave_group_out(risk, theta, [[0], [4, 5]], throw=False)
+    assert found.certified.tolist() == [True, False]
+    assert actual_change(risk, theta, found, Data(X, y)).isnan().all(0).tolist() == [False, True]

@@ -189,6 +189,12 @@ def test_labels_outside_the_domain_are_refused(loss, y, says):
             method(torch.zeros(2).double(), Data(X, y))
 
 
+def test_a_strength_may_be_a_tensor(close):
+    theta = mlp()[1]
+    for l2 in (torch.tensor(0.02, dtype=torch.float64), torch.full((33,), 0.02, dtype=torch.float64)):
+        close(Risk(mlp()[0], ring()[0], l2=l2)(theta), Risk(mlp()[0], ring()[0], l2=0.02)(theta))
+
+
 def test_a_negative_l2_is_refused():
     with pytest.raises(ValueError, match="l2 = -1 must not be negative"):
         Risk(mlp()[0], ring()[0], LOGISTIC, -1)

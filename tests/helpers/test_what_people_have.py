@@ -499,6 +499,9 @@ def test_operations_without_forward_mode_take_reverse_mode():
     torch.testing.assert_close(hessian_vector_product(risk, theta, v), H @ v)
     torch.testing.assert_close(risk.slopes(theta, v[None]), v[None] @ risk.gradients(theta).T)
     assert not risk.has_forward_mode
+    smooth = Risk(model, Data(X3, y), SQUARED_ERROR, 0.05)
+    smooth(start)
+    assert smooth.has_forward_mode and all(smooth._known.values())
     assert float(leverage(risk, theta).max()) < 1
 
 

@@ -74,16 +74,42 @@ def cells(chapter: Path) -> list[str]:
     return [cell.source for cell in book.code_cells(book.read_chapter(chapter))]
 
 
+def in_any_layout(code: str) -> re.Pattern[str]:
+    """Finds this code wherever its lines are broken: a new layout leaves the list of mistakes as it is."""
+    words = [re.escape(word) for word in re.findall(r"\w+|[^\w\s]", code)]
+    between = r"\s*".join(rf",?\s*{word}" if word in (r"\)", r"\]", r"\}") else word for word in words)
+    before, after = code[: len(code) - len(code.lstrip())], code[len(code.rstrip()) :]
+    return re.compile(re.escape(before) + between + re.escape(after))
+
+
+def named(slip: dict[str, str]) -> str:
+    """A slip by the equation that it is in and what it says."""
+    return f"{slip['label']}: {slip['what']}"
+
+
+def cells_with(slip: dict[str, str], chapter: Path) -> list[str]:
+    """The code of a chapter, with a slip in the TeX that `typeset` evaluates."""
+    sources = cells(chapter)
+    for number, label, tex in book.typeset(chapter):
+        if label == slip["label"]:
+            count = tex.count(slip["old"])
+            assert count == 1, f"{named(slip)} `old` occurs {count} times in the display, not once"
+            assert sources[number].count(tex) == 1, f"{label}: write its TeX as a raw string"
+            sources[number] = sources[number].replace(tex, tex.replace(slip["old"], slip["new"]))
+    return sources
+
+
 def plant(mistake: dict[str, Any], folder: Path) -> Path:
     """Put a copy of the file with the mistake in it into a folder, and return its path."""
     text = book.read_text(book.ROOT / mistake["plant_file"])
     old, new = mistake["old"], mistake["new"]
-    where = f"{mistake['name']}: `old` occurs {text.count(old)} times in {mistake['plant_file']}, not once"
-    assert text.count(old) == 1, where
+    found = list(in_any_layout(old).finditer(text))
+    assert len(found) == 1, f"{mistake['name']}: `old` occurs {len(found)} times in {mistake['plant_file']}, not once"
     assert old != new
+    start, end = found[0].span()
     path = folder / mistake["plant_file"]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text.replace(old, new), encoding="utf-8")
+    path.write_text(text[:start] + new + text[end:], encoding="utf-8")
     for source in [book.read_text(path)] if path.suffix == ".py" else cells(path):
         compile(source, path.name, "exec")
     return path
@@ -133,6 +159,7 @@ class Bench:
         self._folder = folder
         self._chapters: dict[Path, dict[str, dict[str, Any]]] = {}
         self.mistakes = book.mistakes()
+        self.slips = book.slips()
 
     def in_chapter(self, chapter: Path) -> dict[str, dict[str, Any]]:
         """What stops the chapter first with each mistake that is planted in its own code; under "": as it is.
@@ -146,6 +173,7 @@ class Bench:
                 for mistake in self.mistakes
                 if mistake["plant_file"] == f"book/{chapter.name}"
             }
+            theirs |= {named(slip): cells_with(slip, chapter) for slip in self.slips_of(chapter)}
             for name, sources in theirs.items():
                 assert sources != own, f"{name} changes nothing in the code of {chapter.name}"
             forks = theirs if hasattr(os, "fork") else {}
@@ -156,9 +184,15 @@ class Bench:
             self._chapters[chapter] = found
         return self._chapters[chapter]
 
+    def slips_of(self, chapter: Path) -> list[dict[str, str]]:
+        """The slips in displays that this chapter evaluates."""
+        evaluated = {label for _, label, _ in book.typeset(chapter)}
+        return [slip for slip in self.slips if slip["label"] in evaluated]
+
     def needed(self, chapter: Path, sources: list[str]) -> int:
         """How many cells of a chapter are run against mistakes, at most."""
-        last = 0
+        planted = {slip["label"] for slip in self.slips_of(chapter)}
+        last = max([number for number, label, _ in book.typeset(chapter) if label in planted], default=0)
         for mistake in self.mistakes:
             for catcher in map(Catcher, mistake["caught_by"]):
                 if catcher.is_test or catcher.chapter != chapter:
@@ -178,6 +212,14 @@ class Bench:
             assert not catcher.is_test, f"{mistake['name']}: no test runs the code of a chapter"
             assert catcher.chapter == chapter, f"{mistake['name']}: {catcher.name} is not of {chapter.name}"
             catcher.assert_is(found[mistake["name"]], mistake)
+
+    def assert_slip_is_noticed(self, slip: dict[str, str], chapter: Path) -> None:
+        """`typeset` raises at the display that has the slip, and nothing before it."""
+        found = self.in_chapter(chapter)
+        assert found[""] == {"error": None}, f"{chapter.name} stops without a slip: {found['']}"
+        error = found[named(slip)]
+        noticed = error["error"] in ("CheckFailed", "NotEvaluated")
+        assert noticed and error["message"].startswith(slip["label"]), f"{named(slip)} {error}"
 
     def assert_caught(self, mistake: dict[str, Any], folder: Path) -> None:
         """Everything that the list says catches a mistake in the helpers does, and in a chapter nothing else before it.

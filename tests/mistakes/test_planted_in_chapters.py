@@ -1,4 +1,5 @@
-"""Mistakes planted in the chapters' own code: each is noticed, by what the list says; and without one, nothing is.
+"""Mistakes planted in the chapters' own code, and slips in their displays: each is noticed, by what the list says; and
+without one, nothing is.
 
 The chapter stands in the name of each test: a chapter runs once for all of its tests, so they belong to one worker.
 """
@@ -7,11 +8,13 @@ from pathlib import PurePath
 
 import pytest
 
-from tests.mistakes.planting import chapters_that_catch
+from tests.mistakes.planting import chapters_that_catch, named
 from tools import chapters as book
 
 MISTAKES = book.mistakes()
 PLANTED = [mistake for mistake in MISTAKES if mistake["plant_file"].endswith(".md")]
+EVALUATED = {label: chapter for chapter in book.chapters() for _, label, _ in book.typeset(chapter)}
+SLIPS = [slip for slip in book.slips() if slip["label"] in EVALUATED]  # the list's own test names the others
 CATCHING = {chapter for mistake in MISTAKES for chapter in chapters_that_catch(mistake)}
 
 
@@ -26,3 +29,8 @@ def test_is_caught(mistake, bench):
 def test_without_a_mistake_nothing_is_noticed(name, bench):
     """Every chapter that is run against a mistake passes without one, up to the last cell that is needed."""
     assert bench.in_chapter(book.BOOK / f"{name}.md")[""] == {"error": None}
+
+
+@pytest.mark.parametrize("slip", SLIPS, ids=[f"{EVALUATED[slip['label']].stem}: {named(slip)}" for slip in SLIPS])
+def test_a_slip_in_a_display_is_noticed(slip, bench):
+    bench.assert_slip_is_noticed(slip, EVALUATED[slip["label"]])

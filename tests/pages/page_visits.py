@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gzip
 import http.server
 import io
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,10 +28,25 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         """Quiet."""
 
 
+class _Compressing(_Quiet):
+    """Sends text compressed, as those servers do that publish the book."""
+
+    def send_head(self):
+        path = Path(self.translate_path(self.path))
+        content, kind = gzip.compress(path.read_bytes()), self.guess_type(path)
+        if kind.startswith("image/") or kind == "font/woff2":
+            return super().send_head()
+        self.send_response(200)
+        for name, value in {"Content-Type": kind, "Content-Encoding": "gzip", "Content-Length": len(content)}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        return io.BytesIO(content)
+
+
 @contextlib.contextmanager
-def serve(folder):
+def serve(folder, *, compressed=False):
     """A server of ``folder`` on a free port; gives its address."""
-    handler = functools.partial(_Quiet, directory=str(folder))
+    handler = functools.partial(_Compressing if compressed else _Quiet, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}/"
@@ -54,12 +71,19 @@ STICKS_OUT = """() => {
     .map((e) => `${e.tagName.toLowerCase()}.${e.className}`.slice(0, 80));
   return out.length ? out.slice(0, 5) : ["the page is wider than the screen"];
 }"""
-# Mathematics that MathJax refused, or never saw.
+# How much of what was seen has moved since (cumulative layout shift).
+SHIFT = """() => new Promise((done) => {
+  let sum = 0;
+  new PerformanceObserver((list) => list.getEntries().forEach((entry) => { sum += entry.value; }))
+    .observe({type: "layout-shift", buffered: true});
+  setTimeout(() => done(sum), 100);
+})"""
+# Mathematics that was refused, or not set, and signs that are not of the formulas' own font.
 BAD_MATHEMATICS = """() => [
-  ...[...document.querySelectorAll("mjx-merror, merror, [data-mml-node=merror]")]
-    .map((e) => "refused: " + e.textContent),
-  ...[...document.querySelectorAll(".math")].filter((e) => !e.querySelector("mjx-container"))
-    .map((e) => "not rendered: " + e.textContent.slice(0, 60)),
+  ...[...document.querySelectorAll("merror")].map((e) => "refused: " + e.textContent),
+  ...[...document.querySelectorAll(".math")].filter((e) => !e.querySelector("math"))
+    .map((e) => "not set: " + e.textContent.slice(0, 60)),
+  ...(document.querySelector("math") && !document.fonts.check("16px 'Book Mathematics'") ? ["no font"] : []),
 ]"""
 
 
@@ -80,16 +104,25 @@ FEW_OF_A_KIND = """() => {
   const focusable = "a[href], button, input, select, textarea, [tabindex]";
   for (const token of document.querySelectorAll("pre span[data-kind=again]"))
     if (!token.querySelector(focusable)) token.replaceWith(token.textContent);
-  for (const formula of document.querySelectorAll("mjx-math[aria-hidden=true]")) {
+  for (const formula of document.querySelectorAll("math")) {
     if (formula.querySelector(focusable)) continue;
     const {width, height} = formula.getBoundingClientRect();
-    formula.textContent = "x";
-    Object.assign(formula.style, {display: "inline-block", width: `${width}px`, height: `${height}px`});
+    const box = document.createElement("span");
+    Object.assign(box.style, {display: "inline-block", width: `${width}px`, height: `${height}px`});
+    formula.replaceWith(box);
   }
 }"""
-ONLY_SEEN = (
-    """[data-kind=again] { visibility: hidden !important } [data-kind=seen] { visibility: visible !important }"""
-)
+# For colours the others can go, unless something that is to be seen is in them.
+ONLY_SEEN = """() => {
+  for (const element of document.querySelectorAll("[data-kind=again]")) {
+    if (element.querySelector("[data-kind=seen], img, svg")) element.style.visibility = "hidden";
+    else element.remove();
+  }
+  for (const element of document.querySelectorAll("[data-kind=seen]")) element.style.visibility = "visible";
+}"""
+AXE = Axe()
+FINDINGS = """options => axe.run(options).then(
+  ({violations}) => violations.flatMap((rule) => rule.nodes.map((node) => [rule.id, node.html])))"""
 # The theme looks 300 ms after a change which code is too wide for its box, so that the keyboard can scroll it.
 WIDTHS_ARE_KNOWN = """() => ![...document.querySelectorAll("pre[tabindex='-1']")].some(
   (e) => e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight)"""
@@ -101,6 +134,7 @@ class Visit:
 
     errors: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
+    moved: list[str] = field(default_factory=list)
     mathematics: list[str] = field(default_factory=list)
     access_light: list[str] = field(default_factory=list)
     access_dark: list[str] = field(default_factory=list)
@@ -110,9 +144,8 @@ class Visit:
 
 
 def settle(page: Page) -> None:
-    """Wait until mathematics and fonts stand, and stop all movement."""
+    """Wait until the fonts are there, and stop all movement."""
     page.add_style_tag(content=STILL)
-    page.evaluate("window.MathJax && MathJax.startup && MathJax.startup.promise")
     page.evaluate("document.fonts.ready.then(() => true)")
 
 
@@ -124,10 +157,7 @@ def set_mode(page: Page, mode: str) -> None:
 
 def colours(page: Page) -> list[str]:
     """Axe's findings about contrast, each with the element it is about."""
-    sight = page.add_style_tag(content=ONLY_SEEN)
-    found = violations(page, {"runOnly": ["color-contrast"]})
-    sight.evaluate("style => style.remove()")
-    return found
+    return violations(page, {"runOnly": ["color-contrast"]})
 
 
 def structure(page: Page) -> list[str]:
@@ -138,9 +168,11 @@ def structure(page: Page) -> list[str]:
 
 
 def violations(page: Page, options: dict[str, Any]) -> list[str]:
+    if page.evaluate("typeof axe === 'undefined'"):
+        page.evaluate(AXE.axe_script)
     # Without axe's own requests for the style sheets.
-    answer = Axe().run(page, options={"preload": False, "resultTypes": ["violations"]} | options)
-    return [f"{rule['id']}: {node['html'][:160]}" for rule in answer.response["violations"] for node in rule["nodes"]]
+    found = page.evaluate(FINDINGS, {"preload": False, "resultTypes": ["violations"]} | options)
+    return [f"{rule}: {html[:160]}" for rule, html in found]
 
 
 # Not the picture that stands for the laboratory until it is seen: looking at it makes it go.
@@ -177,15 +209,22 @@ def visit(page: Page, url: str) -> Visit:
     found = Visit()
     watch(page, url, found)
     page.goto(url)
+    shift = page.evaluate(SHIFT)
+    found.moved = [f"layout shift {shift:.3f}"] if shift >= 0.02 else []
     settle(page)
     found.mathematics = page.evaluate(BAD_MATHEMATICS)
     wide = page.viewport_size
     page.set_viewport_size(PHONE)
     found.sticks_out = page.evaluate(STICKS_OUT)
     page.evaluate(FEW_OF_A_KIND)
-    found.access_phone = structure(page) + colours(page)
+    found.access_phone = structure(page)
     page.set_viewport_size(wide)
-    found.access_light = structure(page) + colours(page)
+    found.access_light = structure(page)
+    page.evaluate(ONLY_SEEN)
+    page.set_viewport_size(PHONE)
+    found.access_phone += colours(page)
+    page.set_viewport_size(wide)
+    found.access_light += colours(page)
     light = pictures(page)
     set_mode(page, "dark")
     found.access_dark = colours(page)

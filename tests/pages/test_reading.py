@@ -68,3 +68,41 @@ def test_a_solution_folds_out(page):
     folded.locator("summary, .toggle-button, .admonition-title").first.click()
     page.wait_for_timeout(400)
     assert folded.bounding_box()["height"] > before + 20
+
+
+# What readers type, and the pages of which one should come first.
+QUERIES = {
+    "sign": ("01-upweighting", "conventions"),
+    "harmful": ("01-upweighting", "08-sixty-influences", "19-real-data"),
+    "leave one out": ("05-leave-one-out",),
+    "damping": ("10-curvature-and-damping",),
+    "LiSSA": ("16-lissa",),
+    "Cook's distance": ("05-leave-one-out", "glossary"),
+    "condition number": ("07-hessian", "10-curvature-and-damping", "15-conjugate-gradients"),
+    "conjugate gradients": ("15-conjugate-gradients",),
+    "K-FAC": ("17-approximate-curvature",),
+    "Gauss-Newton": ("17-approximate-curvature",),
+    "TRAK": ("18-projections-and-low-rank",),
+    "Arnoldi": ("18-projections-and-low-rank",),
+    "argmin": ("03-argmin",),
+    "implicit function theorem": ("03-argmin",),
+    "Hessian": ("07-hessian",),
+    "retraining": ("09-sixty-retrainings",),
+    "early stopping": ("12-never-at-the-minimum",),
+    "wrong labels": ("19-real-data",),
+    "regularization": ("17-approximate-curvature", "07-hessian", "10-curvature-and-damping"),  # whoever spells it so
+    "checklist": ("13-checklist",),
+    "dask": ("20-more-than-one-machine",),
+    "install": ("running",),
+}
+
+
+def test_the_right_page_comes_first(page):
+    wrong = {}
+    for query, wanted in QUERIES.items():
+        page.goto(f"search.html?q={query}")
+        page.wait_for_selector("#search-results p.search-summary:not(:empty)")
+        first = page.locator("#search-results li a").first.get_attribute("href")
+        if not first.removeprefix("book/").startswith(wanted):
+            wrong[query] = first
+    assert not wrong

@@ -63,7 +63,7 @@ def modules(ran):
 def test_everything_is_run_even_if_a_step_fails(steps, capsys):
     ran, failing = steps
     assert check.everything([]) == 0
-    assert sorted(modules(ran)) == ["mypy", "pytest", "ruff", "ruff", "tools.browser", "tools.build"]
+    assert sorted(modules(ran)) == ["mypy", "pytest", "ruff", "ruff", "tools.browser", "tools.build", "tools.layout"]
     failing.add("tools.build")
     assert check.everything([]) == 1
     assert modules(ran)[-1] == "pytest"
@@ -73,8 +73,8 @@ def test_everything_is_run_even_if_a_step_fails(steps, capsys):
 def test_a_changed_chapter_is_executed_built_and_tested(steps):
     ran, _ = steps
     assert check.some(["03"], ["-x"]) == 0
-    assert modules(ran) == ["pytest", "tools.browser", "tools.execute", "tools.build", "pytest"]
-    assert ran[2] == ("tools.execute", "03-argmin")
+    assert modules(ran) == ["pytest", "tools.browser", "tools.layout", "tools.execute", "tools.build", "pytest"]
+    assert ran[2][-1] == ran[3][-1] == "03-argmin"
     beside, last = ran[0], ran[-1]
     assert {"tests/mistakes/test_planted_in_chapters.py", "--about=03-argmin", "-x"} <= set(beside)
     assert {"notebooks/03-argmin.ipynb", "--about=03-argmin", "-x"} <= set(last)
