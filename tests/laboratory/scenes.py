@@ -59,8 +59,8 @@ window.ask = {
       .follow(problem, vector(theta), from, to)
       .map((stop) => ({ ...end(stop), m: stop.m, broken: stop.broken })),
   section: (problem, theta, from, to) => the["jobs.js"].section(problem, vector(theta), from, to),
-  branch: (problem, theta) =>
-    the["jobs.js"].branch(problem, vector(theta)).map((stop) => ({ ...stop, theta: list(stop.theta) })),
+  branch: (problem, theta, to = 0) =>
+    the["jobs.js"].branch(problem, vector(theta), to).map((stop) => ({ ...stop, theta: list(stop.theta) })),
   there_and_back: (text) => {
     const { scene, understood } = the["scene.js"].decode(text);
     return { text: the["scene.js"].encode(scene), understood, points: scene.points.length };

@@ -263,15 +263,36 @@ def test_the_way_is_broken_at_the_fold(lab):
     line = lab.branch(along(brink, 31), trained(lab, brink))
     turn = max(range(len(line)), key=lambda k: line[k]["a"])
     assert 0.04 < line[turn]["a"] < 0.05
-    assert line[-1]["a"] < -0.3
-    assert line[turn - 2]["stable"] and not line[turn + 2]["stable"]
-    for stop in line[:: len(line) // 6]:  # minima before the turn, saddles after it
-        w = torch.full((60,), (1 + stop["a"] / 59) / 60)
-        w[31] = (1 - stop["a"]) / 60
+    stationary_until(brink, line, turn)
+
+
+def test_the_branch_of_the_other_minimum_ends_at_a_fold_as_well(lab):
+    """Over the first fold lies another minimum; with two to three times the weight, it is gone in turn."""
+    brink = RING.but(l2=0.01, seed=6)
+    other = lab.follow(along(brink, 31), trained(lab, brink), 1, [0.9, 1])[1]["theta"]
+    line = lab.branch(along(brink, 31), other, 3)
+    turn = max(range(len(line)), key=lambda k: line[k]["a"])
+    stationary_until(brink, line, turn)
+    before, after = line[turn]["m"] - 0.02, line[turn]["m"] + 0.02
+    assert [stop["broken"] for stop in lab.follow(along(brink, 31), other, 1, [2, before, after])] == [
+        False,
+        False,
+        True,
+    ]
+
+
+def stationary_until(scene, line, turn):
+    """All stops are stationary: minima before the turn, saddles after it."""
+    assert 3 < turn < len(line) - 3
+    for k, stop in list(enumerate(line))[:: len(line) // 8]:
+        w = torch.full((60,), 1 / (59 + stop["m"]))
+        w[31] *= stop["m"]
         theta = torch.tensor(stop["theta"])
-        assert float(brink.risk.gradient(theta, w).norm()) < 1e-9
-        lowest = torch.linalg.eigvalsh(brink.risk.hessian(theta, w))[0]
+        assert float(scene.risk.gradient(theta, w).norm()) < 1e-9
+        lowest = torch.linalg.eigvalsh(scene.risk.hessian(theta, w))[0]
         assert stop["stable"] == bool(lowest > 0)
+        if abs(k - turn) > 1:
+            assert stop["stable"] == (k < turn)
 
 
 def test_the_slope_that_is_lifted(lab):

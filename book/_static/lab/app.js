@@ -21,7 +21,7 @@ import { report } from "./words.js";
 /**
  * @typedef {{scene: Scene, found: Found, chosen: number, influences: Float64Array | null, pairs: Pairs[] | null,
  *   way: Way | null, near: Way | null, lifted: ReturnType<typeof import("./jobs.js").section> | null,
- *   branch: ReturnType<typeof import("./jobs.js").branch>, scratch: {value: number, verdict: string} | null, stale: boolean, busy: boolean,
+ *   branches: NonNullable<ReturnType<typeof import("./jobs.js").branch>>[], scratch: {value: number, verdict: string} | null, stale: boolean, busy: boolean,
  *   jumped: boolean, hovered: number | null, named: number[], without: (id: number) => Float64Array | null,
  *   eigen: () => {d: Float64Array, Q: Float64Array[]}, heard: () => boolean[], risk: import("./mlp.js").Risk}} State
  */
@@ -66,7 +66,7 @@ export class App {
       way: null,
       near: null,
       lifted: null,
-      branch: null,
+      branches: [],
       scratch: null,
       jumped: false,
       stale: true,
@@ -171,46 +171,40 @@ export class App {
     const point = scene.point;
     const still = (/** @type {(result: any) => void} */ then) =>
       current((result) => point === state.scene.point && then(result));
+    const follow = (
+      /** @type {number[]} */ to,
+      /** @type {(way: Way) => void} */ then,
+      /** @type {string} */ of,
+    ) => {
+      const [down, up] = [to.filter((x) => x < m - 1e-9).reverse(), to.filter((x) => x > m + 1e-9)];
+      const ask = (/** @type {number[]} */ side, /** @type {(way: Way) => void} */ then) =>
+        this.job("follow", [problem, found.theta, m, side], still(then), of);
+      ask(down, (below) => ask(up, (above) => then([...below, ...above])));
+    };
     if (this.wants.has("weight")) {
-      const [down, up] = [FAR.filter((x) => x < m - 1e-9).reverse(), FAR.filter((x) => x > m + 1e-9)];
-      this.job(
-        "follow",
-        [problem, found.theta, m, down],
-        still((below) => {
-          this.job(
-            "follow",
-            [problem, found.theta, m, up],
-            still((above) => {
-              state.way = [...below, ...above];
-              if (below.some((/** @type {Way[0]} */ stop) => stop.broken)) {
-                this.job(
-                  "branch",
-                  [problem, found.theta],
-                  still((line) => (state.branch = line)),
-                );
-              }
-            }),
-          );
-        }),
+      follow(
+        FAR,
+        (way) => {
+          state.way = way;
+          state.branches = [];
+          for (const [side, to] of [
+            [-1, 0],
+            [1, 3],
+          ]) {
+            if (!way.some((stop) => stop.broken && Math.sign(stop.m - m) === side)) continue;
+            const keep = still((line) => line && state.branches.push(line));
+            this.job("branch", [problem, found.theta, to], keep, `branch to ${to}`);
+          }
+        },
+        "weight",
       );
     }
     if (this.wants.has("local")) {
-      const [down, up] = [
-        NEAR.filter((part) => part <= m).map((part) => m - part),
-        NEAR.map((part) => m + part),
-      ];
-      this.job(
-        "follow",
-        [problem, found.theta, m, up],
-        still((above) => {
-          this.job(
-            "follow",
-            [problem, found.theta, m, down],
-            still((below) => (state.near = [...below, ...above])),
-            "near",
-          );
-        }),
-        "near",
+      const near = NEAR.flatMap((part) => [m - part, m + part]).filter((to) => to >= 0);
+      follow(
+        near.sort((a, b) => a - b),
+        (way) => (state.near = way),
+        "local",
       );
     }
     if (this.wants.has("lift")) {
@@ -234,7 +228,7 @@ export class App {
 
   /** What was computed for another scene or another point. */
   forget() {
-    Object.assign(this.state, { way: null, near: null, lifted: null, branch: null });
+    Object.assign(this.state, { way: null, near: null, lifted: null, branches: [] });
   }
 
   draw() {

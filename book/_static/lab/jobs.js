@@ -99,22 +99,25 @@ function drifting(found, data, w, v) {
 }
 
 /**
- * The branch of stationary points that the minimum lies on, while point i loses weight: it is followed by the distance
- * s = qᵀ(θ − θ̂) along the predicted drift q and not by the weight, so that it can be followed round a fold. At each s,
- * Newton's method finds θ and the part a of the point that is gone, together:  H dθ + b da = −∇R,  qᵀdθ = 0.
- * @param {Problem} problem @param {Float64Array} theta the minimum @param {number} [stops]
+ * The branch of stationary points that the minimum lies on, while the weight of point i goes towards `to`: it is
+ * followed by its length and not by the weight, so that it can be followed round a fold. From each stop a stride leads on
+ * in the direction q from the one before; there, Newton's method finds θ and the part a of the way that the weights
+ * have gone, together:  H dθ + b da = −∇R,  qᵀdθ = 0.
+ * @param {Problem} problem @param {Float64Array} theta the minimum @param {number} [to] @param {number} [stops]
  */
-export function branch({ data, l2, ms, i, convention }, theta, stops = 200) {
-  const [w, v] = [ms[i], 0].map((m) => weighted(ms, i, m, convention));
+export function branch({ data, l2, ms, i, convention }, theta, to = 0, stops = 200) {
+  const [w, v] = [ms[i], to].map((m) => weighted(ms, i, m, convention));
+  const other = ms.findIndex((m, j) => j !== i && m > 0);
   const found = minimise({ data, l2, weights: w }, theta);
   const drift = found.verdict === "minimum" && drifting(found, data, w, v);
   const line = [];
   if (!drift) return null;
-  const q = drift.map((value) => value / norm(drift));
+  let q = drift.map((value) => value / norm(drift));
   const stride = Math.min(norm(drift) / 40, norm(theta) / 200);
   let here = Float64Array.from(found.theta);
   let a = 0;
   for (let k = 0; k <= stops; k++) {
+    const last = Float64Array.from(here);
     if (k) add(here, stride, q);
     let left = Infinity;
     let stable = false;
@@ -139,8 +142,11 @@ export function branch({ data, l2, ms, i, convention }, theta, stops = 200) {
       a += da;
     }
     if (!(left < 1e-8) || Math.abs(a) > 1.5) break;
-    line.push({ a, theta: Float64Array.from(here), stable });
+    const at = (/** @type {number} */ j) => w[j] + a * (v[j] - w[j]);
+    line.push({ a, m: (ms[other] * at(i)) / at(other), theta: Float64Array.from(here), stable });
     if (a > 1) break;
+    const gone = add(Float64Array.from(here), -1, last);
+    if (k) q = gone.map((value) => value / norm(gone));
   }
   return line;
 }

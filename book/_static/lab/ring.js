@@ -1,4 +1,4 @@
-// Written by tools/laboratory.py from `helpers.ring`: x₁, x₂ (single precision) and the label of each example.
+// Written by tools/laboratory.py from `helpers.ring`: x₁, x₂ (single precision) and label of each example.
 
 export const TRAIN = [
   [-1.1258398, -1.1523602, 1],

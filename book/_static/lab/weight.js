@@ -21,24 +21,19 @@ export function tangent({ scene, influences, chosen }) {
 }
 
 /**
- * The weight of the chosen point when a part a of it is gone; in units of the others' weight, which grows where they
- * share what is gone.
- * @param {State} state @param {number} a
+ * Where the minimum is lost: where its branch turns back, or, where that is too far away to be followed, the stop before
+ * which the way was broken.
+ * @param {State} state
  */
-function left({ scene, chosen }, a) {
+export function folds({ scene, chosen, way, branches }) {
   const { m } = scene.points[chosen];
-  const others = scene.points.reduce((sum, z) => sum + z.m, 0) - m;
-  return (m * (1 - a)) / (scene.retrain === "mean" ? 1 + (a * m) / others : 1);
-}
-
-/** Where the minimum is lost: where its branch turns back, or the stop before which the way was broken. @param {State} state */
-export function foldAt(state) {
-  const broken = state.way?.find((stop) => stop.broken);
-  if (!broken) return null;
-  const turn = state.branch?.findIndex((stop) => !stop.stable) ?? -1;
-  return turn > 0 && broken.m < state.scene.points[state.chosen].m
-    ? left(state, /** @type {any} */ (state.branch)[turn].a)
-    : broken.m;
+  return [-1, 1].flatMap((side) => {
+    const beyond = (/** @type {{m: number}} */ stop) => Math.sign(stop.m - m) === side;
+    const broken = (way ?? []).filter((stop) => stop.broken && beyond(stop));
+    const turns = branches.flatMap((line) => line.find((stop) => !stop.stable) ?? []).filter(beyond);
+    const nearest = broken.sort((a, b) => side * (a.m - b.m))[0];
+    return nearest ? [(turns[0] ?? nearest).m] : [];
+  });
 }
 
 /** @param {App} app */
@@ -52,7 +47,7 @@ export function weight(app) {
 
   /** @param {State} state */
   function draw(state) {
-    const { scene, found, way, branch, stale } = state;
+    const { scene, found, way, branches, stale } = state;
     svg.classList.toggle("stale", stale || !way);
     if (found.verdict !== "minimum") {
       fill(svg, (words.textContent = ""));
@@ -93,15 +88,12 @@ export function weight(app) {
     const runs = pieces(curve, { m, loss: now });
     for (const run of runs)
       parts.push(`<path class="curve" d="${line(run.map((s) => [f.px(s.m), f.py(s.loss)]))}"/>`);
-    if (branch) {
+    for (const branch of branches) {
       // The part of the branch beyond the fold: saddles.
       const bend = branch.findIndex((stop) => !stop.stable);
       const at = branch
         .slice(bend - 1)
-        .map(
-          (stop) =>
-            /** @type {[number, number]} */ ([f.px(left(state, stop.a)), f.py(loss(stop.theta, test))]),
-        );
+        .map(({ m, theta }) => /** @type {[number, number]} */ ([f.px(m), f.py(loss(theta, test))]));
       if (bend > 0)
         parts.push(`<path class="curve saddle" clip-path="url(#inside-${app.id})" d="${line(at)}"/>`);
     }
@@ -109,8 +101,8 @@ export function weight(app) {
       if (Number.isFinite(stop.loss))
         parts.push(`<path class="stop" d="${mark(f.px(stop.m), f.py(stop.loss), 2.6, 0)}"/>`);
     }
-    const fold = foldAt(state);
-    if (fold !== null) {
+    const lost = folds(state);
+    for (const fold of lost) {
       parts.push(`<path class="fold" d="M${r(f.px(fold))} ${f.top}V${f.bottom}"/>`);
       parts.push(
         `<text class="tick" x="${r(f.px(fold) - 4)}" y="${f.top + 11}" text-anchor="end">fold</text>`,
@@ -118,8 +110,9 @@ export function weight(app) {
     }
     parts.push(`<path class="chosen stop" d="${mark(f.px(m), inside(f.py(now)), 6, 0)}"/>`);
     fill(svg, parts.join(""));
-    const place =
-      fold === null ? "" : ` At ${said(fold)}/n the minimum is gone; beyond, training ends in another one.`;
+    const place = lost.length
+      ? ` At ${lost.map((fold) => `${said(fold)}/n`).join(" and at ")} the minimum is gone; beyond, training ends in another one.`
+      : "";
     words.textContent = `At weight ${said(m)}/n the test loss is ${now.toFixed(4)}; its tangent changes by ${signed(slope)} for each 1/n.${place}`;
     svg.setAttribute("aria-label", words.textContent);
   }
