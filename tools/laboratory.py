@@ -26,8 +26,10 @@ FORMS = LAB / "forms.toml"
 FIRST = "main.js"
 SCRIPT = "_static/laboratory.js"  # in the site
 SETTINGS = ("views", "controls", "more", "state", "goal")
-# Loads the script when the form comes into view; the script finds all forms of the page.
+# Loads the script when the form comes into view; the script finds all forms of the page. The whole, which is in view
+# from the start, keeps a screen's height free, so that the text below it does not move.
 LOADER = """<script>(() => { const place = document.currentScript.previousElementSibling, src = "%s";
+if ("whole" in place.dataset) place.style.minHeight = "100vh";
 new IntersectionObserver((seen, eye) => { if (!seen.some((one) => one.isIntersecting)) return; eye.disconnect();
 if (!document.querySelector(`script[src="${src}"]`)) document.head.append(Object.assign(
 document.createElement("script"), { src })); }, { rootMargin: "400px" }).observe(place); })();</script>"""

@@ -15,7 +15,7 @@ from tools import laboratory
 PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>{name}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
 <style>html[data-theme="dark"] body {{ background: #14171a; color: #dfe3e6 }}</style></head>
-<body><main><h1>{name}</h1>{before}<h2>The form</h2>{form}</main></body></html>"""
+<body><main><h1>{name}</h1>{before}<h2>The form</h2>{form}<p>What comes next.</p></main></body></html>"""
 
 
 @pytest.fixture(scope="session")

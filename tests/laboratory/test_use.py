@@ -12,7 +12,7 @@ import torch
 
 from helpers import actual_change, agreement, influence, leave_one_out, minimise, predicted_change
 from tests.laboratory.scenes import the_ring
-from tests.pages.page_visits import PHONE, STICKS_OUT, Visit, set_mode, settle, structure, violations, watch
+from tests.pages.page_visits import PHONE, SHIFT, STICKS_OUT, Visit, set_mode, settle, structure, violations, watch
 from tools import laboratory
 
 FORMS = list(laboratory.forms())
@@ -83,6 +83,11 @@ def test_it_opens(page, folder, base_url, name, served):
         assert len(view.inner_html()) > 1000
         assert view.get_attribute("aria-label")
     assert page.locator(".stale").count() == 0
+
+
+def test_the_text_below_does_not_move_when_it_opens(page):
+    Form(page, "whole")
+    assert page.evaluate(SHIFT) < 0.02
 
 
 def test_without_a_worker_it_works_as_well(page):

@@ -123,6 +123,7 @@ function mount(place, workshop) {
   if (!understood) app.praise = "Part of this address was not understood; the rest is shown.";
   /** @type {HTMLElement | null} */ (place.querySelector(".still"))?.setAttribute("hidden", "");
   place.append(body);
+  place.style.minHeight = "";
   Object.assign(place, { app });
   app.ask();
   app.draw();
