@@ -113,8 +113,8 @@ def _declared(page: Path, changed: int) -> dict[str, list[str]]:
                 found["equation"].append(token.info)
             elif token is not None and token.type == "myst_target":
                 found["section"].append(token.content)
-            elif directive and directive.name in ("figure", "exercise"):
-                found[directive.name].append(directive.label)
+            elif directive and directive.name in ("figure", "stored-figure", "exercise"):
+                found[directive.name.removeprefix("stored-")].append(directive.label)
             elif directive and directive.name == "prf:theorem":
                 found["theorem"].append(directive.label)
     return found

