@@ -27,7 +27,14 @@ RANDOM = random_scenes()
 DEGENERATE = degenerate_scenes()
 SCENES = [RING, *RANDOM, *DEGENERATE]
 CONVENTIONS = ("zero", "mean")
-torch.set_default_dtype(torch.float64)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def numbers_as_the_laboratory_has_them():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
 
 
 def by_name(scenes):
