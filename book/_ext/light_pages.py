@@ -58,6 +58,9 @@ class Bundle:
         if error or app.builder.format != "html":
             return
         static = Path(app.outdir) / "_static"
+        if not (static / "vendor").exists():  # no page was out of date, so Sphinx copied nothing
+            app.builder.prepare_writing(set())
+            app.builder.copy_static_files()  # type: ignore[attr-defined]
         scripts = [(static / name).read_text("utf-8") if name.endswith(".js") else name for name in self.scripts]
         scripts = [re.sub("//# sourceMappingURL=.*", "", script) for script in scripts]
         (static / "site.js").write_text("\n;\n".join(scripts), encoding="utf-8")

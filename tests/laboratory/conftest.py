@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.laboratory.scenes import Laboratory
-from tests.pages.page_visits import WIDE, serve
-from tools import browser as browsers
+from tests.pages.page_visits import browser, browser_context_args, serve  # noqa: F401
 from tools import laboratory
 
 PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>{name}</title>
@@ -19,19 +18,7 @@ PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset=
 
 
 @pytest.fixture(scope="session")
-def browser(browser_type, browser_type_launch_args):
-    browser = browsers.launch(browser_type, **browser_type_launch_args)
-    yield browser
-    browser.close()
-
-
-@pytest.fixture(scope="session")
-def browser_context_args(browser_context_args):
-    return browser_context_args | {"viewport": WIDE, "color_scheme": "light", "reduced_motion": "reduce"}
-
-
-@pytest.fixture(scope="session")
-def lab(browser) -> Iterator[Laboratory]:
+def lab(browser) -> Iterator[Laboratory]:  # noqa: F811
     """The laboratory's functions, called from Python and run in the browser."""
     page = browser.new_page()
     yield Laboratory(page, laboratory.script())

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.pages.page_visits import WIDE, serve
-from tools import browser as browsers
+from tests.pages.page_visits import browser, browser_context_args, serve  # noqa: F401
 from tools.build import SITE
 
 
@@ -19,15 +18,3 @@ def base_url():
         pytest.fail("there is no built book: run `make book`")
     with serve(SITE) as address:
         yield address
-
-
-@pytest.fixture(scope="session")
-def browser(browser_type, browser_type_launch_args):
-    browser = browsers.launch(browser_type, **browser_type_launch_args)
-    yield browser
-    browser.close()
-
-
-@pytest.fixture(scope="session")
-def browser_context_args(browser_context_args):
-    return browser_context_args | {"viewport": WIDE, "color_scheme": "light", "reduced_motion": "reduce"}

@@ -14,10 +14,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Page, TimeoutError
 
+from tools import browser as browsers
 from tools.chapters import table_of_contents
 
 PAGES = [name for name, _ in table_of_contents()]
@@ -264,3 +266,15 @@ def illegible(light: list[Image.Image], dark: list[Image.Image]) -> list[str]:
         for place, (by_day, by_night) in enumerate(zip(light, dark, strict=True), start=1)
         if not legible_in_the_dark(by_day, by_night)
     ]
+
+
+@pytest.fixture(scope="session")
+def browser(browser_type, browser_type_launch_args):
+    browser = browsers.launch(browser_type, **browser_type_launch_args)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="session")
+def browser_context_args(browser_context_args):
+    return browser_context_args | {"viewport": WIDE, "color_scheme": "light", "reduced_motion": "reduce"}
