@@ -32,7 +32,7 @@ from .risk import Risk
 Verdict = Literal["trust", "with care", "do not trust"]
 _VERDICTS: tuple[Verdict, ...] = ("trust", "with care", "do not trust")
 
-# Rules of thumb, calibrated on the book's problem (chapter 13 shows how): from where on a number is a warning.
+# Rules of thumb, calibrated on the book's problem (chapter 15 shows how): from where on a number is a warning.
 LEVERAGE = 0.5  # the first order halves what 1/(1-h) says
 SENSITIVITY = 0.5  # half of the influence hangs on the softest direction
 MOVE = 0.5  # the parameters would move by half of their length

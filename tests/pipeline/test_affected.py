@@ -211,11 +211,11 @@ def test_without_git_it_says_what_to_do(tmp_path):
 def test_what_shares_something_stays_together():
     chapter, planted = "notebooks/03-argmin.ipynb", "tests/mistakes/test_planted_in_chapters.py"
     assert sharing.group(f"{chapter}::Cell 0") == sharing.group(f"{chapter}::Cell 9")
-    assert sharing.group(f"{planted}::test_is_caught[19-real-data: a]") == sharing.group(
-        f"{planted}::test_x[19-real-data]"
+    assert sharing.group(f"{planted}::test_is_caught[21-real-data: a]") == sharing.group(
+        f"{planted}::test_x[21-real-data]"
     )
-    assert sharing.group(f"{planted}::test_is_caught[19-real-data: a]") != sharing.group(
-        f"{planted}::test_x[11-how-local]"
+    assert sharing.group(f"{planted}::test_is_caught[21-real-data: a]") != sharing.group(
+        f"{planted}::test_x[12-how-local]"
     )
     pages = "tests/pages/test_every_page.py::test_page"
     assert sharing.group(f"{pages}[a]") != sharing.group(f"{pages}[b]")
@@ -223,8 +223,8 @@ def test_what_shares_something_stays_together():
 
 def test_the_longest_comes_first_as_far_as_it_is_known():
     assert sharing.expected("a", {"a": 7.5}) == 7.5
-    unknown = ["tests/helpers/test_risk.py", "notebooks/19-real-data.ipynb", "notebooks/03-argmin.ipynb"]
-    unknown.append("tests/pages/test_every_page.py::test_page[chromium-book/19-real-data]")
+    unknown = ["tests/helpers/test_risk.py", "notebooks/21-real-data.ipynb", "notebooks/03-argmin.ipynb"]
+    unknown.append("tests/pages/test_every_page.py::test_page[chromium-book/21-real-data]")
     assert sorted(unknown, key=lambda name: -sharing.expected(name, {})) == unknown
 
 
