@@ -9,6 +9,8 @@ The exceptions are `setup`, which a notebook calls to fix the number format, the
 own session, and what ``page`` and ``files`` store; importing ``helpers`` changes nothing.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from .auditing import Audit, audit, damping_sensitivity, leverage
 from .cluster import influence_on, leave_group_out_on
 from .curvature import (
@@ -36,7 +38,6 @@ from .optimum import (
 )  # fmt: skip
 from .page.checks import CheckFailed, central_difference, differs, holds
 from .page.notebook import NotStored, note, setup, stored_run, table
-from .page.typeset import NotEvaluated, typeset
 from .retraining import (
     Agreement,
     actual_change,
@@ -58,6 +59,9 @@ from .solvers import (
     refined,
 )  # fmt: skip
 
+if TYPE_CHECKING:
+    from .page.typeset import NotEvaluated, typeset
+
 __all__ = [
     "CROSS_ENTROPY", "LOGISTIC", "SQUARED_ERROR", "Agreement", "Audit", "Certificate", "CheckFailed", "Data",
     "FlatModel", "HessianOperator", "Loss", "Minima", "NotAMinimum", "NotConverged", "NotEvaluated",
@@ -69,3 +73,12 @@ __all__ = [
     "minimise_many", "mlp", "note", "predicted_change", "pseudo_inverse", "rank_correlation", "refined", "ring",
     "setup", "spectrum", "stored_run", "table", "typeset",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """`typeset` and its error when they are first asked for: whoever does not typeset needs no parser."""
+    if name not in ("typeset", "NotEvaluated"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .page import typeset
+
+    return getattr(typeset, name)

@@ -37,6 +37,7 @@ def use_book_style() -> None:
         "axes.axisbelow": True,
         "legend.frameon": False,
         "lines.linewidth": 1.8,
+        "path.simplify": False,  # it drops points by thresholds, and a last bit on another machine moves pixels
     })  # fmt: skip
 
 

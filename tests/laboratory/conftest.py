@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from tests.laboratory.scenes import Laboratory
 from tests.pages.page_visits import browser, browser_context_args, serve  # noqa: F401
@@ -15,6 +16,14 @@ PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset=
 <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
 <style>html[data-theme="dark"] body {{ background: #14171a; color: #dfe3e6 }}</style></head>
 <body><main><h1>{name}</h1>{before}<h2>The form</h2>{form}<p>What comes next.</p></main></body></html>"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def numbers_as_the_laboratory_has_them():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
 
 
 @pytest.fixture(scope="session")

@@ -29,14 +29,6 @@ SCENES = [RING, *RANDOM, *DEGENERATE]
 CONVENTIONS = ("zero", "mean")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def numbers_as_the_laboratory_has_them():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
-
-
 def by_name(scenes):
     return pytest.mark.parametrize("scene", scenes, ids=lambda scene: scene.name)
 

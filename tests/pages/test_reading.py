@@ -77,7 +77,7 @@ QUERIES = {
     "leave one out": ("05-leave-one-out",),
     "damping": ("10-how-much-curvature",),
     "LiSSA": ("18-lissa",),
-    "Cook's distance": ("05-leave-one-out", "glossary"),
+    "Cook's distance": ("24-what-statisticians-had", "glossary"),
     "condition number": ("07-hessian", "10-how-much-curvature", "17-conjugate-gradients"),
     "conjugate gradients": ("17-conjugate-gradients",),
     "K-FAC": ("19-approximate-curvature",),
@@ -102,7 +102,8 @@ def test_the_right_page_comes_first(page):
     for query, wanted in QUERIES.items():
         page.goto(f"search.html?q={query}")
         page.wait_for_selector("#search-results p.search-summary:not(:empty)")
-        first = page.locator("#search-results li a").first.get_attribute("href")
+        found = page.locator("#search-results li a")
+        first = found.first.get_attribute("href") if found.count() else "nothing"
         if not first.removeprefix("book/").startswith(wanted):
             wrong[query] = first
     assert not wrong
