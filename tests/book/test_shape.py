@@ -1,6 +1,6 @@
 """The shape of a page: how long it takes is counted, and what is seen of its code is mathematics.
 
-The bounds hold for the pages of the second edition's form, which are listed here.
+In-depth pages are for whoever wants all of it: they have no bound of their own.
 """
 
 from statistics import median
@@ -10,7 +10,7 @@ import pytest
 from tools import chapters as book
 from tools.shape import code_lines, pages, rounded, shape, with_time
 
-REWRITTEN = [page for page in pages() if page.stem < "10" or page.stem == "your-own-model"]
+BOUNDED = [page for page in pages() if not page.stem.startswith("depth-")]
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
@@ -19,11 +19,11 @@ def test_the_minutes_that_a_page_names_are_counted(page):
     assert with_time(text, rounded(shape(page).minutes)) == text, "`python -m tools.shape --write` writes them"
 
 
-@pytest.mark.parametrize("page", REWRITTEN, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", BOUNDED, ids=lambda page: page.stem)
 def test_a_page_takes_a_quarter_of_an_hour_and_shows_mathematics(page):
     counted = shape(page)
     assert counted.minutes <= 15
-    assert counted.share >= 0.8
+    assert counted.share >= (0.7 if page.stem[:2] >= "10" and page.stem[:2].isdigit() else 0.8)  # Parts III to V
     assert median(counted.cells) <= 8 and max(counted.cells) <= 20
     assert not counted.opens_with_code
 
