@@ -420,8 +420,9 @@ def cause(H: HessianOperator, tolerance: float) -> str:
             return (
                 f"{N.shape[1]} of the {len(N)} eigenvalues are zero to rounding, and along these directions no loss "
                 "changes: a symmetry of the model (as when two linear maps in a row can be rotated against each "
-                "other), or parameters without effect. No start and no L2 strength for all removes it; fix_gauge(risk, "
-                "theta) pins these directions and changes no prediction (or solve=pseudo_inverse in influence; or damp)"
+                "other), or parameters without effect. No other start removes it, nor more L2 for all that leaves them "
+                "in use; fix_gauge(risk, theta) pins these directions and changes no prediction (or "
+                "solve=pseudo_inverse in influence; or damp)"
             )
     if smallest <= 0 and norm <= 1e6 * tolerance:  # else it was only on its way
         return (
