@@ -364,6 +364,36 @@ def dattri_ekfac(problem: Problem, batch: int) -> Tensor:
     return dattri_scores(problem, batch, IFAttributorEKFAC, damping=2 * problem.l2)
 
 
+@contender("dattri", "EK-FAC, mended", **DATTRI | {"l2": "damping = 2λ"}, note="eigenvectors as columns, biases beside")
+def dattri_ekfac_mended(problem: Problem, batch: int) -> Tensor:
+    """What its EK-FAC would be without two slips: it takes the rows of a matrix of eigenvectors for the eigenvectors,
+    and it reshapes a layer's weights, with the biases behind them all, to rows of weights with a bias each."""
+    from dattri.algorithm import IFAttributorEKFAC
+    from dattri.func import fisher
+
+    module, order, start = problem.module(), [], 0
+    for layer in module:
+        if isinstance(layer, nn.Linear):
+            k, m = layer.weight.shape
+            place = start + torch.arange(k * m + k)
+            order.append(torch.cat([place[: k * m].view(k, m), place[k * m :, None]], 1).flatten())
+            start += k * m + k
+    rows = torch.cat(order)  # each bias behind its own weights
+
+    class Mended(IFAttributorEKFAC):  # type: ignore[misc]
+        def transform_test_rep(self, ckpt_idx: int, test_rep: Tensor) -> Tensor:
+            return super().transform_test_rep(ckpt_idx, test_rep[:, rows])[:, rows.argsort()]
+
+    shipped = fisher.estimate_eigenvector
+    fisher.estimate_eigenvector = lambda *given: {
+        name: tuple(Q.T for Q in bases) for name, bases in shipped(*given).items()
+    }
+    try:
+        return dattri_scores(problem, batch, Mended, damping=2 * problem.l2)
+    finally:
+        fisher.estimate_eigenvector = shipped
+
+
 # Captum. It sums the losses, so its H is n times ours, and the 1/n is in its scores already.
 
 CAPTUM = {"package": "captum", "native": "+gᵀ(ΣH + reg)⁻¹g, test × train", "factor": "1", "l2": "hessian_reg = n·2λ"}
@@ -419,7 +449,12 @@ KRONFLUENCE = {
 }
 
 
-def kronfluence_scores(problem: Problem, batch: int, strategy: str) -> Tensor:
+# What its arguments call a format is float32 where they are not told.
+FACTOR_FORMATS = ["activation_covariance", "gradient_covariance", "eigendecomposition", "per_sample_gradient", "lambda"]
+SCORE_FORMATS = ["per_sample_gradient", "precondition", "score"]
+
+
+def kronfluence_scores(problem: Problem, batch: int, strategy: str, damping: float | None) -> Tensor:
     from kronfluence.analyzer import Analyzer, prepare_model
     from kronfluence.arguments import FactorArguments, ScoreArguments
     from kronfluence.task import Task
@@ -436,7 +471,11 @@ def kronfluence_scores(problem: Problem, batch: int, strategy: str) -> Tensor:
     module, task = prepare_model(problem.module(), Digits()), Digits()
     with tempfile.TemporaryDirectory() as folder:  # its results are files
         analyzer = Analyzer("digits", module, task, cpu=True, disable_tqdm=True, output_dir=folder)
-        analyzer.fit_all_factors("factors", problem.train_set(), batch, factor_args=FactorArguments(strategy=strategy))
+        of_factors, of_scores = (
+            {f"{name}_dtype": torch.float64 for name in names} for names in (FACTOR_FORMATS, SCORE_FORMATS)
+        )
+        factors = FactorArguments(strategy=strategy, **of_factors)
+        analyzer.fit_all_factors("factors", problem.train_set(), batch, factor_args=factors)
         analyzer.compute_pairwise_scores(
             "scores",
             "factors",
@@ -444,19 +483,28 @@ def kronfluence_scores(problem: Problem, batch: int, strategy: str) -> Tensor:
             problem.train_set(),
             per_device_query_batch_size=len(problem.test),
             per_device_train_batch_size=batch,
-            score_args=ScoreArguments(damping_factor=2 * problem.l2),
+            score_args=ScoreArguments(damping_factor=damping, **of_scores),
         )
         return analyzer.load_pairwise_scores("scores")["all_modules"] / problem.n
 
 
-@contender("Kronfluence", "EK-FAC", defaults=True, **KRONFLUENCE)
+@contender("Kronfluence", "EK-FAC", defaults=True, **KRONFLUENCE, note="all formats float64")
 def kronfluence_ekfac(problem: Problem, batch: int) -> Tensor:
-    return kronfluence_scores(problem, batch, "ekfac")
+    return kronfluence_scores(problem, batch, "ekfac", 2 * problem.l2)
 
 
-@contender("Kronfluence", "K-FAC", **KRONFLUENCE, note="strategy = 'kfac'")
+@contender(
+    "Kronfluence", "EK-FAC, usual damping",
+    **KRONFLUENCE | {"l2": "not at all: damping_factor = None, a tenth of a layer's mean eigenvalue"},
+    note="all formats float64",
+)  # fmt: skip
+def kronfluence_usual(problem: Problem, batch: int) -> Tensor:
+    return kronfluence_scores(problem, batch, "ekfac", None)
+
+
+@contender("Kronfluence", "K-FAC", **KRONFLUENCE, note="strategy = 'kfac', all formats float64")
 def kronfluence_kfac(problem: Problem, batch: int) -> Tensor:
-    return kronfluence_scores(problem, batch, "kfac")
+    return kronfluence_scores(problem, batch, "kfac", 2 * problem.l2)
 
 
 # curvlinops has the matrices and no influences: the gradients are ours, the 2λ is added by hand.
@@ -491,11 +539,7 @@ def curvlinops_short_cg(problem: Problem, batch: int) -> Tensor:
     return curvlinops_cg_scores(problem, batch)
 
 
-@contender(
-    "curvlinops", "EK-FAC", **CURVLINOPS | {"l2": "damping = 2λ"},
-    note="fisher_type = 'type-2', separate_weight_and_bias = False",
-)  # fmt: skip
-def curvlinops_ekfac(problem: Problem, batch: int) -> Tensor:
+def curvlinops_ekfac_scores(problem: Problem, batch: int, fisher_type: str) -> Tensor:
     from curvlinops import EKFACLinearOperator, KFACInverseLinearOperator
 
     module = problem.module()
@@ -504,11 +548,24 @@ def curvlinops_ekfac(problem: Problem, batch: int) -> Tensor:
         nn.CrossEntropyLoss(),
         list(module.parameters()),
         problem.train_loader(batch),
-        fisher_type="type-2",
+        fisher_type=fisher_type,
         separate_weight_and_bias=False,
     )
     inverse = KFACInverseLinearOperator(fisher, damping=2 * problem.l2, use_exact_damping=True)
     return curvlinops_scores(problem, inverse)
+
+
+CURVLINOPS_EKFAC = CURVLINOPS | {"l2": "damping = 2λ"}
+
+
+@contender("curvlinops", "EK-FAC", **CURVLINOPS_EKFAC, note="fisher_type = 'type-2', separate_weight_and_bias = False")
+def curvlinops_ekfac(problem: Problem, batch: int) -> Tensor:
+    return curvlinops_ekfac_scores(problem, batch, "type-2")
+
+
+@contender("curvlinops", "EK-FAC of labels", **CURVLINOPS_EKFAC, note="fisher_type = 'empirical', else as above")
+def curvlinops_empirical(problem: Problem, batch: int) -> Tensor:
+    return curvlinops_ekfac_scores(problem, batch, "empirical")
 
 
 # Measuring one contender, in a process that does nothing else
