@@ -250,7 +250,9 @@ def _is_installed(value: type | FunctionType) -> bool:
     if value.__module__ == "__main__":
         return False
     file = Path(getattr(sys.modules.get(value.__module__), "__file__", None) or sys.prefix).resolve()
-    return any(file.is_relative_to(place) for place in _INSTALLED)
+    # Or anywhere that packages are installed to: the user's own folder, another environment's by a .pth file.
+    elsewhere = not {"site-packages", "dist-packages"}.isdisjoint(file.parts)
+    return elsewhere or any(file.is_relative_to(place) for place in _INSTALLED)
 
 
 def _code(value: type | FunctionType) -> Any:

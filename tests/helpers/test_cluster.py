@@ -37,7 +37,7 @@ from helpers import (
     ring,
 )
 from helpers import cluster as module
-from helpers.cluster import _name, _read, _seal, _write
+from helpers.cluster import _is_installed, _name, _read, _seal, _write
 from helpers.optimum import Minima
 
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
@@ -626,3 +626,16 @@ def test_the_name_of_a_chunk_sees_the_code_of_ones_own_modules(tmp_path, monkeyp
     sys.modules.pop("own_module")
     assert names[0] == names[1]
     assert len(set(names)) == 4
+
+
+def test_a_package_installed_elsewhere_is_nobodys_own_code(tmp_path, monkeypatch):
+    """As from the user's own folder, or from another environment by a .pth file."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "their_module.py").write_text(OWN.format(factor=1.0, power="", activation="tanh"), encoding="utf-8")
+    monkeypatch.syspath_prepend(folder)
+    their = importlib.import_module("their_module")
+    try:
+        assert _is_installed(their.loss) and _is_installed(their.Net)
+    finally:
+        sys.modules.pop("their_module")
