@@ -65,7 +65,7 @@ class Audit:
         smallest_eigenvalue, condition_number: of the Hessian there.
         second_order: what the second order adds to `predicted_change` of each test loss, for each point (n_test, n).
         announced: its size over that of the first order, for each point (n,): about the error of the first order in
-            parts of itself, or less than that.
+            parts of itself, up to a tenth; beyond, as a rule, less than it.
         lowest: the smallest eigenvalue that ``H`` has without each point, to first order (n,), ``d + d'``.
         leverage: of each training point (n,), see `leverage`.
         sensitivity: of the influences to damping, see `damping_sensitivity`.
@@ -302,7 +302,7 @@ def _of_a_step(
     no_share = ": above 1, no share (without it, H curves down there)" if h.max() > 1 else ""
     return (
         _finding(not bent, "second order", f"{first}; above {SECOND_ORDER} for {bent} of {len(h)} points",
-                 "see announced: these are off by so much of themselves, or more; retrain, or add second_order"),
+                 "announced is about how much of itself each is off, and some far more: retrain, or add second_order"),
         _finding(not low, "on the way", f"smallest eigenvalue down to {float(lowest.min()):.2g}, "
                  f"point {int(lowest.argmin())}",
                  f"no series sees past a singular Hessian: retrain without {', '.join(map(str, low[:8]))}"),
