@@ -75,7 +75,7 @@ QUERIES = {
     "sign": ("01-upweighting", "conventions"),
     "harmful": ("01-upweighting", "08-sixty-influences", "21-real-data"),
     "leave one out": ("05-leave-one-out",),
-    "damping": ("10-how-much-curvature",),
+    "damping": ("11-damping",),
     "LiSSA": ("18-lissa",),
     "Cook's distance": ("24-what-statisticians-had", "glossary"),
     "condition number": ("07-hessian", "10-how-much-curvature", "17-conjugate-gradients"),
