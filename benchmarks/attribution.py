@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import grad, vmap
+from torch.func import grad, jacrev, vmap
+from torch.nn.functional import one_hot
 
 from benchmarks.measure import RUNS, write_run
 from helpers import CROSS_ENTROPY, Data, Risk, digits, leave_out_weights, linear_datamodeling_score, mlp
@@ -83,7 +84,7 @@ def run_derivative(risk: Risk, path: Tensor, seed: int, test: Data, *, on_the_wa
 def gauss_newton(risk: Risk, theta: Tensor) -> Tensor:
     """The generalised Gauss–Newton matrix of the data, without L2, (p, p)."""
     X = risk.data.X
-    of_one = torch.func.jacrev(lambda t, x: risk.model(t, x[None])[0])
+    of_one = jacrev(lambda t, x: risk.model(t, x[None])[0])
     J = vmap(of_one, (None, 0), chunk_size=100)(theta, X)
     P = risk.model(theta, X).softmax(1)
     root = torch.linalg.cholesky(torch.diag_embed(P + 1e-12) - P[:, :, None] * P[:, None, :])
@@ -138,13 +139,12 @@ def trak(risk: Risk, theta: Tensor, test: Data, k: int = 256, draws: int = 5) ->
     """TRAK from one run: margins, random projections, the mean of a few draws (book: Projections and low rank)."""
     generator = torch.Generator().manual_seed(0)
 
-    def margin(t: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    def margin(t: Tensor, x: Tensor, own: Tensor) -> Tensor:
         logits = risk.model(t, x[None])[0]
-        others = logits.masked_fill(torch.nn.functional.one_hot(y, 10).bool(), -torch.inf)
-        return (logits * torch.nn.functional.one_hot(y, 10)).sum() - others.logsumexp(0)
+        return logits @ own - (logits - 1e6 * own).logsumexp(0)
 
     per = vmap(grad(margin), (None, 0, 0))
-    M, M_test = per(theta, risk.data.X, risk.data.y), per(theta, test.X, test.y)
+    M, M_test = (per(theta, data.X, one_hot(data.y, 10).to(theta)) for data in (risk.data, test))
     wrong = 1 - risk.model(theta, risk.data.X).softmax(1).gather(1, risk.data.y[:, None])[:, 0]
     total = torch.zeros(len(test), N)
     for _ in range(draws):

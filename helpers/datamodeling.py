@@ -41,7 +41,7 @@ class DatamodelingScore:
 
 def linear_datamodeling_score(influence: Tensor, groups: Sequence[Sequence[int]], actual: Tensor) -> DatamodelingScore:
     """Spearman's correlation, over the groups, of ``-Σ_{i in group} ℐ_i`` with what leaving the group out did
-    (equation ``eq-lds``); the mean over the test points.
+    (definition ``def-datamodeling``); the mean over the test points.
 
     A common factor or offset of the scores makes no difference, their sign does: with the book's, ``ℐ > 0`` where more
     weight raises the test loss.
