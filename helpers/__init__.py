@@ -2,7 +2,7 @@
 influence of each training point. Read the modules in the order of their imports::
 
     data -> models -> probe -> risk -> curvature -> solvers -> optimum -> influences -> retraining -> auditing
-         -> jackknife -> cluster
+         -> jackknife -> datamodeling -> cluster
 
 ``page`` holds what the pages of the book need beside the mathematics. Every function is pure: tensors in, tensors out.
 The exceptions are `setup`, which a notebook calls to fix the number format, the threads and the figure style of its
@@ -23,6 +23,7 @@ from .curvature import (
     spectrum,
 )  # fmt: skip
 from .data import Data, digits, ring
+from .datamodeling import DatamodelingScore, linear_datamodeling_score
 from .influences import argmin, influence, predicted_change
 from .jackknife import cross_validated_losses, standard_errors
 from .models import FlatModel, flatten, mlp
@@ -65,14 +66,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CROSS_ENTROPY", "LOGISTIC", "SQUARED_ERROR", "Agreement", "Audit", "Certificate", "CheckFailed", "Data",
-    "FlatModel", "HessianOperator", "Loss", "Minima", "NotAMinimum", "NotConverged", "NotEvaluated",
-    "NotPositiveDefinite", "NotSolved", "NotStationary", "NotStored", "Risk", "Solution", "actual_change", "agreement",
-    "argmin", "audit", "block_conjugate_gradients", "central_difference", "certify", "cholesky_solve",
-    "condition_number", "conjugate_gradients", "cross_validated_losses", "damping_sensitivity", "differs", "digits",
-    "direct", "extreme_eigenvalues", "fix_gauge", "flatten", "hessian_vector_product", "holds", "influence",
-    "influence_on", "leave_group_out", "leave_group_out_on", "leave_one_out", "leave_out_weights", "leverage", "lissa",
-    "minimise", "minimise_many", "mlp", "note", "predicted_change", "pseudo_inverse", "rank_correlation", "refined",
-    "ring", "setup", "spectrum", "standard_errors", "stored_run", "table", "typeset",
+    "DatamodelingScore", "FlatModel", "HessianOperator", "Loss", "Minima", "NotAMinimum", "NotConverged",
+    "NotEvaluated", "NotPositiveDefinite", "NotSolved", "NotStationary", "NotStored", "Risk", "Solution",
+    "actual_change", "agreement", "argmin", "audit", "block_conjugate_gradients", "central_difference", "certify",
+    "cholesky_solve", "condition_number", "conjugate_gradients", "cross_validated_losses", "damping_sensitivity",
+    "differs", "digits", "direct", "extreme_eigenvalues", "fix_gauge", "flatten", "hessian_vector_product", "holds",
+    "influence", "influence_on", "leave_group_out", "leave_group_out_on", "leave_one_out", "leave_out_weights",
+    "leverage", "linear_datamodeling_score", "lissa", "minimise", "minimise_many", "mlp", "note", "predicted_change",
+    "pseudo_inverse", "rank_correlation", "refined", "ring", "setup", "spectrum", "standard_errors", "stored_run",
+    "table", "typeset",
 ]  # fmt: skip
 
 

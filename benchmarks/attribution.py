@@ -1,0 +1,243 @@
+"""``python -m benchmarks.attribution``: the book's methods, judged on runs of SGD that stop before any minimum.
+
+Digits, 1,000 training images, a network with 1,210 parameters, 200 steps with momentum in batches of 50. Groups of 1,
+10 and 50 % are left out, and the training runs again: with the same seed (the same initialisation and the same
+batches), and with others. Each method scores all training images for fifty test images, from three runs. It takes some
+minutes on one thread, and no test runs it: the chapter prints the stored numbers and repeats a slice of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import grad, jacrev, vmap
+from torch.nn.functional import one_hot
+
+from benchmarks.measure import RUNS, write_run
+from helpers import CROSS_ENTROPY, Data, Risk, digits, leave_out_weights, linear_datamodeling_score, mlp
+
+STORED = RUNS / "attribution.json"
+N, N_TEST, HIDDEN, K, BATCH, BETA, PEAK, L2 = 1000, 50, 16, 200, 50, 0.9, 0.1, 1e-3
+FRACTIONS = (0.01, 0.1, 0.5)
+GROUPS, RUNS_JUDGED, SEEDS = 100, 3, 9
+ETA = PEAK * (1 + torch.cos(torch.pi * torch.arange(K, dtype=torch.float64) / K)) / 2
+
+
+def problem() -> tuple[Risk, Data]:
+    train, test = digits(N)
+    return Risk(mlp(64, HIDDEN, 10)[0], train, CROSS_ENTROPY, L2), test[:N_TEST]
+
+
+def batches(seed: int) -> Tensor:
+    """The points of every step, (K, BATCH)."""
+    generator = torch.Generator().manual_seed(seed)
+    epochs = [torch.randperm(N, generator=generator) for _ in range(K * BATCH // N)]
+    return torch.cat(epochs).reshape(K, BATCH)
+
+
+def groups(fraction: float, count: int = GROUPS) -> list[list[int]]:
+    """So many random groups to leave out; the same for every seed of a training."""
+    generator = torch.Generator().manual_seed(round(1000 * fraction))
+    size = round(fraction * N)
+    return [torch.randperm(N, generator=generator)[:size].tolist() for _ in range(count)]
+
+
+def trained(risk: Risk, W: Tensor, seed: int) -> Tensor:
+    """All θ_k of runs with each row of weights, (K + 1, m, p)."""
+    theta = mlp(64, HIDDEN, 10, seed=seed)[1].expand(len(W), -1)
+    path, m = [theta], torch.zeros_like(theta)
+    for eta, points in zip(ETA, batches(seed), strict=True):
+        part = risk.part(points)
+        m = BETA * m + part.values_and_gradients(theta, W[:, points] * N / BATCH)[1]
+        theta = theta - eta * m
+        path.append(theta)
+    return torch.stack(path)
+
+
+def losses(risk: Risk, thetas: Tensor, test: Data) -> Tensor:
+    """The test losses of each model, (n_test, m)."""
+    return torch.stack([risk.losses(theta, test) for theta in thetas], 1)
+
+
+def run_derivative(risk: Risk, path: Tensor, seed: int, test: Data, *, on_the_way: bool = False) -> Tensor:
+    """The exact derivative of the run (equation ``eq-run-influence``), or scores made on the way (``eq-in-run``)."""
+    a, q = risk.gradients(path[K], test).T, torch.zeros(risk.model.p, len(test))
+    scores = torch.zeros(len(test), N)
+    weights = torch.full((BATCH,), 1 / BATCH)
+    for k, points in reversed(list(enumerate(batches(seed)))):
+        part = risk.part(points)
+        if on_the_way:
+            a = risk.gradients(path[k], test).T
+        q = BETA * q - ETA[k] * a
+        scores[:, points] += N / BATCH * q.T @ part.gradients(path[k]).T
+        if not on_the_way:
+            a = a + part.products(path[k], weights)(q.T).T
+    return scores
+
+
+def gauss_newton(risk: Risk, theta: Tensor) -> Tensor:
+    """The generalised Gauss–Newton matrix of the data, without L2, (p, p)."""
+    X = risk.data.X
+    of_one = jacrev(lambda t, x: risk.model(t, x[None])[0])
+    J = vmap(of_one, (None, 0), chunk_size=100)(theta, X)
+    P = risk.model(theta, X).softmax(1)
+    root = torch.linalg.cholesky(torch.diag_embed(P + 1e-12) - P[:, :, None] * P[:, None, :])
+    A = (root.mT @ J).reshape(-1, risk.model.p)
+    return A.T @ A / N
+
+
+def frozen(curvature: Tensor, g: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    """A segment of SOURCE: its answer when started at zero, and what it leaves of a start (equation ``eq-relax``)."""
+    d, V = torch.linalg.eigh(curvature)
+    left = torch.exp(-total / (1 - BETA) * d)
+    gained = torch.where(d.abs() > 1e-10, -(1 - left) / d, -total / (1 - BETA))
+    return V @ (gained[:, None] * (V.T @ g)), (V * left) @ V.T
+
+
+def source(risk: Risk, path: Tensor, test: Data, segments: int, taken: int = 3) -> Tensor:
+    """SOURCE with Gauss–Newton curvature (and 2λ), averaged over a few checkpoints of each segment."""
+    v = torch.zeros(risk.model.p, N)
+    for part in torch.arange(K).tensor_split(segments):
+        at = path[part[torch.linspace(0, len(part) - 1, taken + 2)[1:-1].long()]]
+        curvature = torch.stack([gauss_newton(risk, theta) for theta in at]).mean(0)
+        g_bar = torch.stack([risk.gradients(theta) for theta in at]).mean(0)
+        gained, kept = frozen(curvature + 2 * L2 * torch.eye(risk.model.p), g_bar.T, ETA[part].sum())
+        v = gained + kept @ v
+    return risk.gradients(path[K], test) @ v
+
+
+def ekfac(risk: Risk, theta: Tensor, damping: float) -> tuple[Tensor, Tensor]:
+    """Bases and diagonal of EK-FAC on the two layers, as one orthogonal matrix (p, p) and its eigenvalues (p,)."""
+    model, X = risk.model, risk.data.X
+    W1, b1, W2, b2 = model.unflatten(theta).values()
+    ones = torch.ones(N, 1)
+    hidden = (X @ W1.T + b1).tanh()
+    P = (hidden @ W2.T + b2).softmax(1)
+    root = torch.linalg.cholesky(torch.diag_embed(P + 1e-12) - P[:, :, None] * P[:, None, :])
+    # the second derivative of a loss by its outputs is root rootᵀ
+    deltas = [torch.einsum("nok,oh,nh->nhk", root, W2, 1 - hidden.square()), root]
+    Qs, ds = [], []
+    for inputs, delta in zip((torch.cat([X, ones], 1), torch.cat([hidden, ones], 1)), deltas, strict=True):
+        Q_A = torch.linalg.eigh(inputs.T @ inputs / N)[1]
+        Q_B = torch.linalg.eigh(torch.einsum("nik,njk->ij", delta, delta) / N)[1]
+        d = torch.einsum("nok,na->oa", (torch.einsum("nik,io->nok", delta, Q_B)).square(), (inputs @ Q_A).square()) / N
+        full = torch.kron(Q_B, Q_A)
+        o, i = len(Q_B), len(Q_A) - 1  # rows (output, input with the bias last) into the order of theta
+        order = torch.arange(o * (i + 1)).reshape(o, i + 1)
+        Qs.append(full[torch.cat([order[:, :i].flatten(), order[:, i]])])
+        ds.append(d.flatten())
+    return torch.block_diag(*Qs), torch.cat(ds) + 2 * L2 + damping
+
+
+def trak(risk: Risk, theta: Tensor, test: Data, k: int = 256, draws: int = 5) -> Tensor:
+    """TRAK from one run: margins, random projections, the mean of a few draws (book: Projections and low rank)."""
+    generator = torch.Generator().manual_seed(0)
+
+    def margin(t: Tensor, x: Tensor, own: Tensor) -> Tensor:
+        logits = risk.model(t, x[None])[0]
+        return logits @ own - (logits - 1e6 * own).logsumexp(0)
+
+    per = vmap(grad(margin), (None, 0, 0))
+    M, M_test = (per(theta, data.X, one_hot(data.y, 10).to(theta)) for data in (risk.data, test))
+    wrong = 1 - risk.model(theta, risk.data.X).softmax(1).gather(1, risk.data.y[:, None])[:, 0]
+    total = torch.zeros(len(test), N)
+    for _ in range(draws):
+        P = torch.randn(risk.model.p, k, generator=generator, dtype=torch.float64) / k**0.5
+        Phi = M @ P
+        total -= (M_test @ P) @ torch.linalg.solve(Phi.T @ Phi / N, Phi.T) * wrong / draws
+    return total  # of the loss: more margin is less loss
+
+
+def methods(risk: Risk, path: Tensor, seed: int, test: Data) -> dict[str, Tensor]:
+    """Each method's scores ℐ (n_test, N), positive where more weight raises the test loss."""
+    theta, p = path[K], risk.model.p
+    G, g = risk.gradients(theta), risk.gradients(theta, test)
+    delta = float((1 - BETA) / ETA.sum())  # the damping of a run of this length
+    I = torch.eye(p)
+    GN = gauss_newton(risk, theta)
+    H = risk.hessian(theta)
+    d, V = torch.linalg.eigh(H)
+    Q, scale = ekfac(risk, theta, delta)
+    solved = partial(torch.linalg.solve, B=G.T)
+    return {
+        "derivative of the run": run_derivative(risk, path, seed, test),
+        "SOURCE, 3 segments": source(risk, path, test, 3),
+        "SOURCE, 1 segment": source(risk, path, test, 1),
+        "Gauss–Newton, δ of the run": -g @ solved(GN + (2 * L2 + delta) * I),
+        "Gauss–Newton, δ = 0": -g @ solved(GN + 2 * L2 * I),
+        "|H|, δ of the run": -((g @ V) / (d.abs() + delta)) @ (G @ V).T,
+        "EK-FAC, δ of the run": -((g @ Q) / scale) @ (G @ Q).T,
+        "empirical Fisher, δ of the run": -g @ solved(G.T @ G / N + (2 * L2 + delta) * I),
+        "TRAK": trak(risk, theta, test),
+        "in-run, first order": run_derivative(risk, path, seed, test, on_the_way=True),
+        "gradient product": -g @ G.T,
+        "pixels, same class or not": -(test.X @ risk.data.X.T) * (2.0 * (test.y[:, None] == risk.data.y) - 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.attribution", description="Methods, judged.")
+    parser.add_argument("--json", type=Path, default=STORED, metavar="FILE", help="where to store the numbers")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
+    begun = time.perf_counter()
+    risk, test = problem()
+    everything = risk.uniform[None]
+    paths = [trained(risk, everything, seed)[:, 0] for seed in range(RUNS_JUDGED)]
+    scores = [methods(risk, path, seed, test) for seed, path in enumerate(paths)]
+    print(f"scores: {time.perf_counter() - begun:.0f} s", flush=True)
+
+    def accuracy(theta: Tensor) -> float:
+        return float((risk.model(theta, test.X).argmax(1) == test.y).double().mean())
+
+    rows: dict[str, Any] = {name: {} for name in scores[0]}
+    for fraction in FRACTIONS:
+        left_out = groups(fraction)
+        W = leave_out_weights(N, left_out)
+        # (seeds, n_test, groups): the test losses after each retraining
+        after = torch.stack([losses(risk, trained(risk, W, seed)[-1], test) for seed in range(SEEDS)])
+        print(f"{fraction:.0%} left out: {time.perf_counter() - begun:.0f} s", flush=True)
+        for seed in range(RUNS_JUDGED):
+            others = after[[s for s in range(SEEDS) if s != seed]]
+            targets = {"this run": after[seed], "other runs": others.mean(0)}
+            for against, actual in targets.items():
+                for name, values in scores[seed].items():
+                    found = linear_datamodeling_score(values, left_out, actual)
+                    rows[name].setdefault(f"{fraction:g} {against}", []).append([found.score, found.error])
+            # A group as a "training point" of its own, scored by what leaving it out did to other runs.
+            single = [[k] for k in range(GROUPS)]
+            for name, known, against in (
+                ("another run, retrained", others[0], "this run"),
+                ("eight runs, retrained", others.mean(0), "this run"),
+                ("this run, retrained", after[seed], "other runs"),
+            ):
+                found = linear_datamodeling_score(-known, single, targets[against])
+                rows.setdefault(name, {}).setdefault(f"{fraction:g} {against}", []).append([found.score, found.error])
+    table = {
+        name: {
+            key: {"runs": [round(s, 4) for s, _ in found], "error": round(sum(e for _, e in found) / len(found), 4)}
+            for key, found in row.items()
+        }
+        for name, row in rows.items()
+    }
+    for name, row in table.items():
+        print(f"{name:32}", {key: f"{sum(x['runs']) / len(x['runs']):.2f}" for key, x in row.items()})
+    content = {
+        "minutes": round((time.perf_counter() - begun) / 60),
+        "accuracy": [accuracy(path[K]) for path in paths],
+        "gradient": [float(f"{risk.gradient(path[K]).norm():.3g}") for path in paths],
+        "lowest": [float(f"{torch.linalg.eigvalsh(risk.hessian(path[K]))[0]:.3g}") for path in paths],
+        "lds": table,
+    }
+    write_run(options.json, "python -m benchmarks.attribution", content)
+
+
+if __name__ == "__main__":
+    main()
