@@ -1,6 +1,6 @@
 """The shape of a page: how long it takes is counted, and what is seen of its code is mathematics.
 
-In-depth pages are for whoever wants all of it: they have no bound of their own.
+In-depth pages are for whoever wants all of it: they have no bound of their own. In an hour has one cell that is all of it.
 """
 
 from statistics import median
@@ -24,7 +24,7 @@ def test_a_page_takes_a_quarter_of_an_hour_and_shows_mathematics(page):
     counted = shape(page)
     assert counted.minutes <= 15
     assert counted.share >= (0.7 if page.stem[:2] >= "10" and page.stem[:2].isdigit() else 0.8)  # Parts III to V
-    assert median(counted.cells) <= 8 and max(counted.cells) <= 20
+    assert max(counted.cells) <= 20 and (median(counted.cells) <= 8 or page.stem == "in-an-hour")
     assert not counted.opens_with_code
 
 
