@@ -47,15 +47,17 @@ class FoldCells(SphinxPostTransform):
     formats = ("html",)
 
     def run(self, **_: Any) -> None:
+        named: set[str] = set()  # an equation that two cells check leads to the first
         for cell in list(self.document.findall(nodes.container)):
             kind = next((each for each in SUMMARY if each in cell["classes"]), None)
             if cell.get("nb_element") != "cell_code" or kind is None or cell.get("hide_mode"):
                 continue
             verdicts = self._take_verdicts(cell)
-            checks = [verdict["name"] for verdict in verdicts if verdict["mark"] == "✓"]
+            checks = {verdict["name"] for verdict in verdicts if verdict["mark"] == "✓"} - named
+            named |= checks
             folded = Folded(
                 kind=kind, summary=self._summary(verdicts) or f"<span>{SUMMARY[kind]}</span>",
-                lines=[self._line(verdict) for verdict in verdicts], checks=list(dict.fromkeys(checks)),
+                lines=[self._line(verdict) for verdict in verdicts], checks=sorted(checks),
             )  # fmt: skip
             code = cell.children[0]
             cell.replace(code, folded)
