@@ -24,7 +24,8 @@ WORD = re.compile(r"[^\W\d_]{2,}")
 HEADING = re.compile(r"<h([1-3])[^>]*>(.*?)</h\1>", re.DOTALL)
 IN_HEADING = {"1": 20, "2": 6, "3": 3}  # for how many words in the text a word there counts
 # Lists name everything and explain nothing.
-LISTS = {"ledger", "helpers-reference", "references", "changelog"}
+LISTS = {"ledger", "helpers-reference", "notation", "references", "changelog"}
+LATER = 0.4  # a list, or a page in depth, which its chapter leads to
 SATURATION, LENGTH = (
     12,
     0.5,
@@ -52,7 +53,7 @@ def _pairs(words: list[str]) -> list[str]:
 
 
 def _words(source: str) -> list[str]:
-    text = unescape(re.sub(r"<(pre|math)\b.*?</\1>|<[^>]*>", " ", source, flags=re.DOTALL))
+    text = unescape(re.sub(r'<(pre|math)\b.*?</\1>|<div class="book-lines">.*?</div>|<[^>]*>', " ", source, flags=re.DOTALL))
     return [_stem(word) for word in WORD.findall(text.lower())]
 
 
@@ -74,12 +75,17 @@ def weights(pages: dict[str, Counter[str]]) -> dict[str, dict[str, float]]:
         for stem, times in found.items():
             rarity = max(RARITY, log(1 + (len(pages) - on[stem] + 0.5) / (on[stem] + 0.5)))
             room = SATURATION * (1 - LENGTH + LENGTH * length[name] / average)
-            weight = rarity * times * (SATURATION + 1) / (times + room) * (0.4 if Path(name).name in LISTS else 1)
+            weight = rarity * times * (SATURATION + 1) / (times + room) * (LATER if _comes_later(name) else 1)
             result.setdefault(stem, {})[name] = round(weight, 1)
     return {
         stem: {name: weight for name, weight in said.items() if weight >= LEAST * max(said.values())}
         for stem, said in result.items()
     }
+
+
+def _comes_later(name: str) -> bool:
+    page = Path(name).name
+    return page in LISTS or page.startswith("depth-")
 
 
 def store(app: Sphinx, error: Exception | None) -> None:

@@ -77,7 +77,7 @@ QUERIES = {
     "leave one out": ("05-leave-one-out",),
     "damping": ("11-damping",),
     "LiSSA": ("18-lissa",),
-    "Cook's distance": ("24-what-statisticians-had", "glossary"),
+    "Cook's distance": ("depth-rows-of-a-regression", "24-what-statisticians-had", "glossary"),
     "condition number": ("07-hessian", "10-how-much-curvature", "17-conjugate-gradients"),
     "conjugate gradients": ("17-conjugate-gradients",),
     "K-FAC": ("19-approximate-curvature",),
