@@ -57,6 +57,9 @@ class Bundle:
     def write(self, app: Sphinx, error: Exception | None) -> None:
         if error or app.builder.format != "html":
             return
+        for path in (Path(app.outdir) / "book").glob("*.html"):
+            if f"book/{path.stem}" not in app.env.found_docs:  # of a page that was renamed or is gone
+                path.unlink()
         static = Path(app.outdir) / "_static"
         if not (static / "vendor").exists():  # no page was out of date, so Sphinx copied nothing
             app.builder.prepare_writing(set())

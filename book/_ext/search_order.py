@@ -53,7 +53,8 @@ def _pairs(words: list[str]) -> list[str]:
 
 
 def _words(source: str) -> list[str]:
-    text = unescape(re.sub(r'<(pre|math)\b.*?</\1>|<div class="book-lines">.*?</div>|<[^>]*>', " ", source, flags=re.DOTALL))
+    hidden = r'<(pre|math)\b.*?</\1>|<div class="book-lines">.*?</div>|<[^>]*>'
+    text = unescape(re.sub(hidden, " ", source, flags=re.DOTALL))
     return [_stem(word) for word in WORD.findall(text.lower())]
 
 
