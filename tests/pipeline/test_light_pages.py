@@ -24,5 +24,6 @@ def test_a_style_sheet_that_changed_alone_is_on_the_pages(made):
         made.write("book/_static/book.css", f".bd-article {{ color: {colour} }}\n")
         status, said = made.run("build")
         assert status == 0, said
-        sheet = made.root / "_build" / "html" / "_static" / "site.css"
-        assert colour in sheet.read_text("utf-8")
+        sheet = (made.root / "_build" / "html" / "_static" / "site.css").read_text("utf-8")
+        assert colour in sheet
+        assert 'html[data-theme="dark"] .highlight' in sheet  # code has its colours in the dark
