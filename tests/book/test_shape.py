@@ -1,6 +1,6 @@
 """The shape of a page: how long it takes is counted, and what is seen of its code is mathematics.
 
-In-depth pages are for whoever wants all of it and have no bound of their own. In an hour has one cell that is all of it.
+In-depth pages are for whoever wants all of it without a bound. In an hour has one cell that is all of it.
 """
 
 from statistics import median
