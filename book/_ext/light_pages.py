@@ -19,7 +19,6 @@ from typing import Any
 import tinycss2
 from fontTools import subset
 from PIL import Image
-from pydata_sphinx_theme.pygments import overwrite_pygments_css
 from pygments.formatters import HtmlFormatter
 from pygments.styles import get_style_by_name
 from pygments.token import STANDARD_TYPES, Text
@@ -63,9 +62,10 @@ class Bundle:
                 path.unlink()
         static = Path(app.outdir) / "_static"
         if not (static / "vendor").exists():  # no page was out of date, so Sphinx copied nothing
+            colours = (static / "pygments.css").read_text("utf-8")  # the theme's; Sphinx's has none for the dark
             app.builder.prepare_writing(set())
             app.builder.copy_static_files()  # type: ignore[attr-defined]
-            overwrite_pygments_css(app)  # Sphinx's own has no colours for the dark
+            (static / "pygments.css").write_text(colours, encoding="utf-8")
         scripts = [(static / name).read_text("utf-8") if name.endswith(".js") else name for name in self.scripts]
         scripts = [re.sub("//# sourceMappingURL=.*", "", script) for script in scripts]
         (static / "site.js").write_text("\n;\n".join(scripts), encoding="utf-8")

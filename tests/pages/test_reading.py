@@ -90,7 +90,7 @@ QUERIES = {
     "retraining": ("09-sixty-retrainings",),
     "early stopping": ("13-stopped-early",),
     "wrong labels": ("21-real-data",),
-    "regularization": ("19-approximate-curvature", "07-hessian", "10-how-much-curvature"),  # whoever spells it so
+    "regularization": ("your-own-model", "07-hessian", "10-how-much-curvature"),  # whoever spells it so
     "checklist": ("15-checklist",),
     "dask": ("22-more-than-one-machine",),
     "install": ("running",),
