@@ -33,8 +33,8 @@ pdf: book ## print the whole book to _build/html/book.pdf, and offer it on the p
 execute: env ## run the chapters that changed (all of them: make execute ALL=--all)
 	@$(VENV) -m tools.execute $(ALL)
 
-test: env ## check everything: lint, types, helpers, notebooks, book, and the pages in a browser
-	@$(VENV) -m tools.check
+test: env ## check everything: lint, types, helpers, notebooks, book, pages (mistakes seen before: make test ALL=--all)
+	@$(VENV) -m tools.check $(ALL)
 
 check: env ## check what your changes can have broken (a page by name: make check ONLY=03)
 	@$(VENV) -m tools.check --changed $(ONLY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,8 @@ ALONE = (
 )
 ONE_CHAPTER = "tests/mistakes/test_planted_in_chapters.py"
 _seconds: dict[str, float] = {}
+_planted: dict[str, str] = {}  # what passed in tests/mistakes, and what that rests on
+_start = time.time()
 
 
 def group(test: str) -> str:
@@ -66,6 +69,7 @@ def pytest_addoption(parser):
     parser.addoption("--about", action="append", default=[], help="no test that is about other pages than these")
     parser.addoption("--whole", action="append", default=[], help="but all tests that begin with this")
     parser.addoption("--first", action="append", default=[], help="tests about these pages come first")
+    parser.addoption("--all-mistakes", action="store_true", help="plant again what was seen with the very same code")
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
@@ -93,10 +97,18 @@ def pytest_collection_modifyitems(config, items):
 def pytest_runtest_logreport(report):
     name = group(report.nodeid)
     _seconds[name] = _seconds.get(name, 0) + report.duration
+    if report.when == "call" and report.passed:
+        _planted.update(value for key, value in report.user_properties if key == "rests on")
 
 
 def pytest_sessionfinish(session):
-    # A worker knows of its own tests only, and a run of some tests knows nothing of the others.
-    if not hasattr(session.config, "workerinput") and hasattr(session.config, "cache"):
+    if hasattr(session.config, "workerinput"):
+        return  # a worker knows of its own tests only
+    if _planted:
+        from tests.mistakes import seen  # which reads all chapters: nothing for every start of pytest
+
+        seen.record(_planted, _start)
+    # A run of some tests knows nothing of the others.
+    if hasattr(session.config, "cache"):
         before = session.config.cache.get(SECONDS, {})
         session.config.cache.set(SECONDS, before | {name: round(took, 2) for name, took in _seconds.items()})

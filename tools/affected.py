@@ -49,6 +49,7 @@ TABLE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("tests/typeset.toml",    ("tests/mistakes", "tests/book/test_equations.py", "tests/book/test_site.py")),
     ("tests/mistakes.toml",   ("tests/mistakes", "tests/laboratory/test_planted.py", "tests/book/test_site.py")),
     ("tests/*/test_*.py",     (ITSELF,)),
+    ("tests/mistakes/seen.json", ("tests/mistakes/test_the_list.py",)),
     ("tests/mistakes/*",      ("tests/mistakes",)),
     ("tests/laboratory/*",    ("tests/laboratory",)),
     ("tests/pages/*",         ("tests/pages",)),

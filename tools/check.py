@@ -1,6 +1,8 @@
 """Check everything, or what a change can have broken. Pytest's summary comes last.
 
-    python -m tools.check                  everything: style, types, the build, and every test
+    python -m tools.check                  everything: style, types, the build, and every test; of the planted mistakes
+                                           those that rest on what has changed since they were seen
+    python -m tools.check --all            every planted mistake, too
     python -m tools.check --changed        what the files that differ from main can have broken
     python -m tools.check --changed 03 19  the same for these pages, whether they differ or not
 
@@ -165,8 +167,9 @@ def main() -> int:
     end = arguments.index("--") if "--" in arguments else len(arguments)
     parser = argparse.ArgumentParser(prog="python -m tools.check", description=__doc__.splitlines()[0])
     parser.add_argument("--changed", nargs="*", metavar="PAGE", help="only what changed, or what these pages can break")
-    names = parser.parse_args(arguments[:end]).changed
-    options = arguments[end + 1 :]
+    parser.add_argument("--all", action="store_true", help="plant every mistake again")
+    asked = parser.parse_args(arguments[:end])
+    names, options = asked.changed, [*(["--all-mistakes"] if asked.all else []), *arguments[end + 1 :]]
     return everything(options) if names is None else some(names, options)
 
 

@@ -25,11 +25,13 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
@@ -211,30 +213,38 @@ async def run(chapter: Path, running: list[NotebookClient] | None = None) -> str
     )
     running = [] if running is None else running
     running.append(client)
-    try:
-        await client.async_execute(env=clean_environment())
-    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-        raise Failed(_explain(chapter, notebook, error)) from None
-    except (RuntimeError, FileNotFoundError) as error:  # jupyter_client's word for a kernel that does not come up
-        raise Failed(
-            f"book/{chapter.name}: the kernel did not start ({error}). Is ipykernel installed? `make env`"
-        ) from None
-    finally:
-        running.remove(client)
-        atexit.unregister(client._cleanup_kernel)  # nbclient leaves it there when a kernel does not come up
+    # What a kernel says itself, beside its cells, counts only if it dies: some write a traceback as they shut down.
+    with tempfile.TemporaryFile() as said:
+        try:
+            await client.async_execute(env=clean_environment(), stderr=said)
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            raise Failed(_explain(chapter, notebook, error, said)) from None
+        except (RuntimeError, FileNotFoundError) as error:  # jupyter_client's word for a kernel that does not come up
+            raise Failed(
+                f"book/{chapter.name}: the kernel did not start ({error}). Is ipykernel installed? `make env`"
+            ) from None
+        finally:
+            running.remove(client)
+            atexit.unregister(client._cleanup_kernel)  # nbclient leaves it there when a kernel does not come up
     try:
         return render(chapter, [cell.outputs for cell in book.code_cells(notebook)], executed_from)
     except Unreadable as error:
         raise Failed(str(error)) from None
 
 
-def _explain(chapter: Path, notebook: NotebookNode, error: Exception) -> str:
-    """Which cell of which chapter failed, its source and its error, without the terminal's colours."""
+def _explain(chapter: Path, notebook: NotebookNode, error: Exception, said: BinaryIO) -> str:
+    """Which cell of which chapter failed, its source and its error, without the terminal's colours.
+
+    Args:
+        said: what the kernel itself has written.
+    """
     cells = book.code_cells(notebook)
     # The cell that raised; for a timeout or a dead kernel, the first that did not finish.
     place = next((n for n, cell in enumerate(cells) if _error(cell) or cell.execution_count is None), len(cells) - 1)
     failure = _error(cells[place])
-    reason = f"{type(error).__name__}: {error}"
+    said.seek(0)
+    last = said.read().decode("utf-8", errors="replace").strip()[-2000:]
+    reason = "\n\n".join(filter(None, [f"{type(error).__name__}: {error}", last]))
     if failure:
         trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(failure.traceback))
         reason = f"{failure.ename}: {failure.evalue}\n\n{trace}"

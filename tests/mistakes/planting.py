@@ -18,6 +18,7 @@ from tools import chapters as book
 WORKSHOP = Path(__file__).with_name("workshop.py")
 REFUSAL = re.compile(r"(?P<error>\w+) in (?P<chapter>[\w-]+)")
 CHAPTERS = book.chapters()
+EVALUATED = {label: chapter for chapter in CHAPTERS for _, label, _ in book.typeset(chapter)}
 COPIED = ("helpers", "book", "tests/helpers", "benchmarks/runs")
 
 

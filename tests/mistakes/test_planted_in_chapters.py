@@ -8,12 +8,11 @@ from pathlib import PurePath
 
 import pytest
 
-from tests.mistakes.planting import chapters_that_catch, named
+from tests.mistakes.planting import EVALUATED, chapters_that_catch, named
 from tools import chapters as book
 
 MISTAKES = book.mistakes()
 PLANTED = [mistake for mistake in MISTAKES if mistake["plant_file"].endswith(".md")]
-EVALUATED = {label: chapter for chapter in book.chapters() for _, label, _ in book.typeset(chapter)}
 SLIPS = [slip for slip in book.slips() if slip["label"] in EVALUATED]  # the list's own test names the others
 CATCHING = {chapter for mistake in MISTAKES for chapter in chapters_that_catch(mistake)}
 

@@ -276,5 +276,7 @@ def browser(browser_type, browser_type_launch_args):
 
 
 @pytest.fixture(scope="session")
-def browser_context_args(browser_context_args):
-    return browser_context_args | {"viewport": WIDE, "color_scheme": "light", "reduced_motion": "reduce"}
+def browser_context_args(browser_context_args, base_url):
+    # The plugin's own is made once, with the address of whichever folder of tests came first.
+    ours = {"base_url": base_url, "viewport": WIDE, "color_scheme": "light", "reduced_motion": "reduce"}
+    return browser_context_args | ours

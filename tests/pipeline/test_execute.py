@@ -124,6 +124,18 @@ def test_whatever_the_readers_settings_the_bytes_are_the_same(checkout, tmp_path
     assert checkout.notebook().read_bytes() == before
 
 
+def test_a_kernels_own_words_are_heard_only_if_it_dies(checkout):
+    """Some write a traceback as they shut down, which is not about the chapter."""
+    (checkout.root / "book" / "02-second.md").write_text("# Second\n", encoding="utf-8")
+    at_exit = "import atexit, sys\natexit.register(lambda: print('Traceback at the end', file=sys.__stderr__))"
+    checkout.chapter(cell(f"{at_exit}\nprint(1)"))
+    status, said = checkout.run("execute")
+    assert (status, "at the end" in said) == (0, False), said
+    checkout.chapter(cell("import os, sys\nprint('last words', file=sys.__stderr__, flush=True)\nos._exit(3)"))
+    status, said = checkout.run("execute")
+    assert status == 1 and "code cell 1 failed" in said and "last words" in said, said
+
+
 def test_optimised_python_drops_no_assert(monkeypatch):
     monkeypatch.setenv("PYTHONOPTIMIZE", "1")
     assert "PYTHONOPTIMIZE" not in execute.clean_environment()
