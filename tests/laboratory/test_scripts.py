@@ -24,9 +24,8 @@ pytestmark = pytest.mark.skipif(
 
 def findings(program, *arguments, folder=ROOT):
     """What a program says of the scripts below ``folder``; nothing, if there is nothing wrong."""
-    done = subprocess.run(
-        [NODE, PROGRAMS / program, *arguments], cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False
-    )
+    command = [NODE, PROGRAMS / program, *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False)
     assert done.returncode in (0, 1, 2), done.stderr
     return done.stdout + done.stderr if done.returncode else ""
 
