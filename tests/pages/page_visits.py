@@ -36,9 +36,10 @@ class _Compressing(_Quiet):
 
     def send_head(self):
         path = Path(self.translate_path(self.path))
-        content, kind = gzip.compress(path.read_bytes()), self.guess_type(path)
-        if kind.startswith("image/") or kind == "font/woff2":
+        kind = self.guess_type(path)
+        if kind.startswith("image/") or kind == "font/woff2" or not path.is_file():
             return super().send_head()
+        content = gzip.compress(path.read_bytes())
         self.send_response(200)
         for name, value in {"Content-Type": kind, "Content-Encoding": "gzip", "Content-Length": len(content)}.items():
             self.send_header(name, str(value))
