@@ -30,6 +30,10 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *arguments):
         """Quiet."""
 
+    def copyfile(self, source, outputfile):
+        with contextlib.suppress(ConnectionError):  # the page was left before all of it was there
+            super().copyfile(source, outputfile)
+
 
 class _Compressing(_Quiet):
     """Sends text compressed, as those servers do that publish the book."""
