@@ -36,6 +36,7 @@ TABLE: tuple[tuple[str, tuple[str, ...]], ...] = (
                                "tests/mistakes/test_planted_in_helpers.py::test_is_caught")),
     ("book/<page>.md",        ("tests/book/test_site.py", "tests/docs", "tests/pages/test_every_page.py::test_page")),
     ("book/_static/lab/*",    ("tests/laboratory", "tests/book/test_site.py")),
+    ("book/_static/*.js*",    ("tests/book/test_site.py", "tests/pages", "tests/laboratory/test_scripts.py")),
     ("book/_static/*",        ("tests/book/test_site.py", "tests/pages")),
     ("book/_templates/*",     ("tests/book/test_site.py", "tests/pages")),
     ("book/references.bib",   ("tests/docs/test_references.py", "tests/book/test_site.py")),

@@ -43,6 +43,8 @@ MENDED = (
     ),
     # What stands at the foot of a bar ("at s = 0") would touch it.
     (re.compile(r"(\|</mo>(?:</mrow>)?<mrow>)"), r'\1<mspace width="0.15em"/>'),
+    # To Firefox this is a sum over many, and large in a display.
+    (re.compile(r"<mo([^>]*)>⊗</mo>"), r'<mo\1 largeop="false">⊗</mo>'),
     # Browsers have given this element up; book.css draws the box.
     (re.compile(r'<menclose notation="box">(.*?)</menclose>', re.DOTALL), r'<mrow class="boxed">\1</mrow>'),
 )

@@ -37,6 +37,7 @@ import search_order
         (r"\boxed{x = 1}", '<mrow class="boxed"><mrow><mi>x</mi>'),
         (r"z'", '<mrow><mi>z</mi><mo lspace="0">′</mo></mrow>'),
         (r"\ell''_{ij}", '<msub><mrow><mi>ℓ</mi><mo lspace="0" rspace="0">″</mo>'),
+        (r"A \otimes B", 'largeop="false">⊗</mo>'),  # in Firefox, else, as large as a sum
         (r"a = b \\ c = d", "<mtable"),  # two lines
         (r"\begin{aligned} a &= b \\ c &= d \end{aligned}", "<mtable"),
         (r"\left. f \right|_{w=0}", '<mo>|</mo></mrow><mrow><mspace width="0.15em"/>'),

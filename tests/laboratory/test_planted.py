@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import shutil
 
 import pytest
 
 from tests.laboratory import test_mathematics, test_use
-from tests.laboratory.scenes import Laboratory
+from tests.laboratory.scenes import Laboratory, hurried
 from tests.pages.page_visits import serve
 from tools import chapters as book
 from tools import laboratory
@@ -32,7 +33,7 @@ def planted(mistake, folder):
 
 
 @pytest.mark.parametrize("mistake", PLANTED, ids=lambda mistake: mistake["name"])
-def test_is_caught(mistake, browser, folder, tmp_path):
+def test_is_caught(mistake, request, tmp_path):
     script = planted(mistake, tmp_path)
     (catcher,) = mistake["caught_by"]
     file, _, name = catcher.partition("::")
@@ -41,14 +42,24 @@ def test_is_caught(mistake, browser, folder, tmp_path):
     ]
     test = getattr(module, name)
     wanted = inspect.signature(test).parameters
-    site = tmp_path / "site"
-    shutil.copytree(folder, site)
-    (site / "_static" / "laboratory.js").write_text(script, encoding="utf-8")
-    with serve(site) as address:
-        page = browser.new_page(base_url=address)
-        given = GIVEN | ({"page": page} if "page" in wanted else {"lab": Laboratory(page, script)})
+    with contextlib.ExitStack() as stack:
+        if "page" in wanted:
+            given = GIVEN | {"page": stack.enter_context(opened(script, request, tmp_path))}
+        else:
+            given = GIVEN | {"lab": Laboratory(request.getfixturevalue("page"), script)}
         with pytest.raises((AssertionError, pytest.fail.Exception)):
             test(**{key: value for key, value in given.items() if key in wanted})
+
+
+@contextlib.contextmanager
+def opened(script, request, tmp_path):
+    """A page of a site like the others', but with this script."""
+    site = tmp_path / "site"
+    shutil.copytree(request.getfixturevalue("folder"), site)
+    (site / "_static" / "laboratory.js").write_text(hurried(script), encoding="utf-8")
+    with serve(site) as address:
+        page = request.getfixturevalue("browser").new_page(base_url=address)
+        yield page
         page.close()
 
 

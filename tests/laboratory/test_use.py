@@ -12,11 +12,14 @@ import torch
 
 from helpers import actual_change, agreement, influence, leave_one_out, minimise, predicted_change
 from tests.laboratory.scenes import the_ring
-from tests.pages.page_visits import PHONE, SHIFT, STICKS_OUT, Visit, set_mode, settle, structure, violations, watch
+from tests.pages.page_visits import PHONE, SHIFT, STICKS_OUT, colours, set_mode, settle, violations, watch
 from tools import laboratory
 
 FORMS = list(laboratory.forms())
 SETTLED = "[...document.querySelectorAll('.laboratory')].every((place) => place.app?.settled)"
+# What observes the form has been told whether it is in view.
+OBSERVED = """() => new Promise((done) =>
+  new IntersectionObserver(() => done()).observe(document.querySelector(".laboratory")))"""
 LIMIT = 40_000  # bytes of the script, compressed
 
 
@@ -66,15 +69,11 @@ class Form:
 # -------------------------------------------------------------------------------------------------- it opens, anywhere
 
 
-@pytest.mark.parametrize("name", FORMS)
-@pytest.mark.parametrize("served", [True, False], ids=["served", "from the disk"])
-def test_it_opens(page, folder, base_url, name, served):
-    path = f"book/{file(name)}.html"
-    url = f"{base_url}{path}" if served else (folder / path).as_uri()
-    found = Visit()
-    watch(page, url, found)
-    page.goto(url)
-    page.wait_for_function(SETTLED, timeout=60_000)
+def opens(page, url):
+    """What a page must show when its form is there."""
+    with watch(page, url) as found:
+        page.goto(url)
+        page.wait_for_function(SETTLED, timeout=60_000)
     assert not found.errors
     assert not found.foreign
     assert page.evaluate("laboratory.workshop.worker !== null")
@@ -85,12 +84,32 @@ def test_it_opens(page, folder, base_url, name, served):
     assert page.locator(".stale").count() == 0
 
 
+@pytest.mark.parametrize("name", ["fold", "whole"])
+def test_it_opens_from_the_disk(page, folder, name):
+    """Scripts and workers are barred there from some things, whatever the form."""
+    opens(page, (folder / f"book/{file(name)}.html").as_uri())
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_it_opens_and_axe_has_no_complaint(page, base_url, name):
+    opens(page, f"{base_url}book/{file(name)}.html")
+    page.evaluate("for (const folded of document.querySelectorAll('details')) folded.open = true")
+    settle(page)
+    assert not violations(page)
+    page.set_viewport_size(PHONE)
+    assert not page.evaluate(STICKS_OUT)
+    assert not violations(page)
+    set_mode(page, "dark")
+    assert not colours(page)
+
+
 def test_the_text_below_does_not_move_when_it_opens(page):
     Form(page, "whole")
     assert page.evaluate(SHIFT) < 0.02
 
 
-def test_without_a_worker_it_works_as_well(page):
+def test_without_a_worker_it_works_as_well(new_context):
+    page = new_context().new_page()
     page.add_init_script("delete window.Worker")
     form = Form(page, "pairs")
     assert page.evaluate("laboratory.workshop.worker === null")
@@ -101,7 +120,7 @@ def test_nothing_is_loaded_before_it_is_seen_and_the_script_only_once(page, base
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto("book/far.html")
-    page.wait_for_timeout(500)
+    page.evaluate(OBSERVED)
     assert not [url for url in asked if "laboratory" in url]
     page.locator("h2").scroll_into_view_if_needed()
     page.wait_for_function(SETTLED, timeout=60_000)
@@ -109,20 +128,19 @@ def test_nothing_is_loaded_before_it_is_seen_and_the_script_only_once(page, base
     assert page.locator(".laboratory .body").count() == 2
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_without_javascript_a_picture_stands_there(browser, base_url, name):
-    context = browser.new_context(java_script_enabled=False, base_url=base_url)
-    page = context.new_page()
-    page.goto(f"book/{file(name)}.html")
-    picture = page.locator(".still img")
-    picture.scroll_into_view_if_needed()
-    assert picture.is_visible()
-    assert picture.get_attribute("alt") == laboratory.forms()[name]["alt"]
-    assert page.locator(".task").is_visible()
-    context.close()
+def test_without_javascript_a_picture_stands_there(new_context):
+    page = new_context(java_script_enabled=False).new_page()
+    for name in FORMS:
+        page.goto(f"book/{file(name)}.html")
+        picture = page.locator(".still img")
+        picture.scroll_into_view_if_needed()
+        assert picture.is_visible()
+        assert picture.get_attribute("alt") == laboratory.forms()[name]["alt"]
+        assert page.locator(".task").is_visible()
 
 
-def test_a_browser_that_cannot_keeps_the_picture_and_says_so(page):
+def test_a_browser_that_cannot_keeps_the_picture_and_says_so(new_context):
+    page = new_context().new_page()
     page.add_init_script("Float64Array.from = undefined")
     page.goto("book/weight.html")
     page.locator(".report", has_text="does not work in this browser").wait_for()
@@ -156,20 +174,6 @@ def test_the_pictures_are_what_the_laboratory_draws(page):
 # ------------------------------------------------------------------------------------------------------- for everybody
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_axe_has_no_complaint(page, name):
-    Form(page, name)
-    page.evaluate("for (const folded of document.querySelectorAll('details')) folded.open = true")
-    settle(page)
-    assert not structure(page)
-    assert not violations(page, {"runOnly": ["color-contrast"]})
-    page.set_viewport_size(PHONE)
-    assert not page.evaluate(STICKS_OUT)
-    assert not structure(page)
-    set_mode(page, "dark")
-    assert not violations(page, {"runOnly": ["color-contrast"]})
-
-
 def luminance(colour):
     parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
@@ -183,10 +187,10 @@ def test_what_is_drawn_stands_out_by_three_to_one():
         dict(re.findall(r"--lab-(\w+): (#\w{6})", block)) for block in re.findall(r"\{[^}]*--lab-ink: [^}]*\}", css)
     ]
     assert len(modes) == 2
-    for colours in modes:
+    for mode in modes:
         for ink in ("ink", "faint", "harm", "help", "lift"):
             for paper in ("paper", "region"):
-                dark, light = sorted((luminance(colours[ink]), luminance(colours[paper])))
+                dark, light = sorted((luminance(mode[ink]), luminance(mode[paper])))
                 assert (light + 0.05) / (dark + 0.05) >= 3, (ink, paper)
 
 
@@ -463,8 +467,9 @@ def test_a_place_on_the_page_is_no_scene(page):
     form = Form(page, "whole", "the-form")
     assert form.report.startswith("Point 31")
     form.do("app.flip('p', 5)")
-    page.evaluate("location.hash = 'the-form'")
-    page.wait_for_timeout(300)
+    page.evaluate(
+        "new Promise((done) => { addEventListener('hashchange', () => done()); location.hash = 'the-form'; })"
+    )
     assert form.get("app.state.scene.points[5].y") == 1
 
 

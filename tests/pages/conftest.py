@@ -1,13 +1,13 @@
 """The built book, served on this machine, and pytest-playwright's browser: the first that starts here.
 
-Its options hold, for instance --headed, --browser-channel=msedge, --tracing=retain-on-failure.
+Its options for the browser hold, for instance --headed, --browser-channel=msedge.
 """
 
 from __future__ import annotations
 
 import pytest
 
-from tests.pages.page_visits import browser, browser_context_args, serve  # noqa: F401
+from tests.pages.page_visits import browser, browser_context_args, page, serve, window  # noqa: F401
 from tools.build import SITE
 
 

@@ -8,6 +8,7 @@ import gzip
 import http.server
 import io
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,15 +30,20 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *arguments):
         """Quiet."""
 
+    def copyfile(self, source, outputfile):
+        with contextlib.suppress(ConnectionError):  # the page was left before all of it was there
+            super().copyfile(source, outputfile)
+
 
 class _Compressing(_Quiet):
     """Sends text compressed, as those servers do that publish the book."""
 
     def send_head(self):
         path = Path(self.translate_path(self.path))
-        content, kind = gzip.compress(path.read_bytes()), self.guess_type(path)
-        if kind.startswith("image/") or kind == "font/woff2":
+        kind = self.guess_type(path)
+        if kind.startswith("image/") or kind == "font/woff2" or not path.is_file():
             return super().send_head()
+        content = gzip.compress(path.read_bytes())
         self.send_response(200)
         for name, value in {"Content-Type": kind, "Content-Encoding": "gzip", "Content-Length": len(content)}.items():
             self.send_header(name, str(value))
@@ -114,17 +120,13 @@ FEW_OF_A_KIND = """() => {
     formula.replaceWith(box);
   }
 }"""
-# For colours the others can go, unless something that is to be seen is in them.
-ONLY_SEEN = """() => {
-  for (const element of document.querySelectorAll("[data-kind=again]")) {
-    if (element.querySelector("[data-kind=seen], img, svg")) element.style.visibility = "hidden";
-    else element.remove();
-  }
-  for (const element of document.querySelectorAll("[data-kind=seen]")) element.style.visibility = "visible";
-}"""
 AXE = Axe()
-FINDINGS = """options => axe.run(options).then(
-  ({violations}) => violations.flatMap((rule) => rule.nodes.map((node) => [rule.id, node.html])))"""
+# Of colours, axe is asked about the first of a kind alone; of all else, about all.
+FINDINGS = """options => {
+  axe.configure({rules: [{id: "color-contrast", selector: ":not([data-kind=again])"}]});
+  return axe.run(options).then(
+    ({violations}) => violations.flatMap((rule) => rule.nodes.map((node) => [rule.id, node.html])));
+}"""
 # The theme looks 300 ms after a change which code is too wide for its box, so that the keyboard can scroll it.
 WIDTHS_ARE_KNOWN = """() => ![...document.querySelectorAll("pre[tabindex='-1']")].some(
   (e) => e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight)"""
@@ -158,22 +160,18 @@ def set_mode(page: Page, mode: str) -> None:
 
 
 def colours(page: Page) -> list[str]:
-    """Axe's findings about contrast, each with the element it is about."""
+    """Axe's findings about contrast: what is left to ask where nothing but colours has changed."""
     return violations(page, {"runOnly": ["color-contrast"]})
 
 
-def structure(page: Page) -> list[str]:
-    """Axe's findings about all that does not depend on colours."""
+def violations(page: Page, options: dict[str, Any] | None = None) -> list[str]:
+    """Axe's findings, each with the element it is about."""
     with contextlib.suppress(TimeoutError):  # then axe says which
         page.wait_for_function(WIDTHS_ARE_KNOWN, timeout=3000)
-    return violations(page, {"rules": {"color-contrast": {"enabled": False}}})
-
-
-def violations(page: Page, options: dict[str, Any]) -> list[str]:
     if page.evaluate("typeof axe === 'undefined'"):
         page.evaluate(AXE.axe_script)
     # Without axe's own requests for the style sheets.
-    found = page.evaluate(FINDINGS, {"preload": False, "resultTypes": ["violations"]} | options)
+    found = page.evaluate(FINDINGS, {"preload": False, "resultTypes": ["violations"]} | (options or {}))
     return [f"{rule}: {html[:160]}" for rule, html in found]
 
 
@@ -187,9 +185,10 @@ def pictures(page: Page) -> list[Image.Image]:
     return [Image.open(io.BytesIO(shot)) for shot in shots]
 
 
-def watch(page: Page, url: str, found: Visit) -> None:
+@contextlib.contextmanager
+def watch(page: Page, url: str) -> Iterator[Visit]:
     """Note what the page asks for and what goes wrong; requests to other hosts than the one of ``url`` are not sent."""
-    here = urlsplit(url)
+    found, here = Visit(), urlsplit(url)
 
     def only_here(route, request):
         parts = urlsplit(request.url)
@@ -199,17 +198,31 @@ def watch(page: Page, url: str, found: Visit) -> None:
             found.foreign.append(request.url)
             route.abort()
 
+    wrong = {
+        "console": lambda message: message.type == "error" and found.errors.append(message.text),
+        "pageerror": lambda error: found.errors.append(str(error)),
+        "response": lambda answer: answer.status >= 400 and found.errors.append(f"{answer.status}: {answer.url}"),
+        "requestfailed": lambda request: found.errors.append(f"failed: {request.url}"),
+    }
     page.route("**/*", only_here)
-    page.on("console", lambda message: message.type == "error" and found.errors.append(message.text))
-    page.on("pageerror", lambda error: found.errors.append(str(error)))
-    page.on("response", lambda answer: answer.status >= 400 and found.errors.append(f"{answer.status}: {answer.url}"))
-    page.on("requestfailed", lambda request: found.errors.append(f"failed: {request.url}"))
+    for event, note in wrong.items():
+        page.on(event, note)
+    try:
+        yield found
+    finally:
+        for event, note in wrong.items():
+            page.remove_listener(event, note)
+        page.unroute("**/*", only_here)
 
 
 def visit(page: Page, url: str) -> Visit:
     """Everything that is wrong with the page at ``url``: wide and light, dark, and on a phone."""
-    found = Visit()
-    watch(page, url, found)
+    with watch(page, url) as found:
+        look(page, url, found)
+    return found
+
+
+def look(page: Page, url: str, found: Visit) -> None:
     page.goto(url)
     shift = page.evaluate(SHIFT)
     found.moved = [f"layout shift {shift:.3f}"] if shift >= 0.02 else []
@@ -219,29 +232,25 @@ def visit(page: Page, url: str) -> Visit:
     page.set_viewport_size(PHONE)
     found.sticks_out = page.evaluate(STICKS_OUT)
     page.evaluate(FEW_OF_A_KIND)
-    found.access_phone = structure(page)
+    found.access_phone = violations(page)
     page.set_viewport_size(wide)
-    found.access_light = structure(page)
-    page.evaluate(ONLY_SEEN)
-    page.set_viewport_size(PHONE)
-    found.access_phone += colours(page)
-    page.set_viewport_size(wide)
-    found.access_light += colours(page)
+    found.access_light = violations(page)
     light = pictures(page)
     set_mode(page, "dark")
     found.access_dark = colours(page)
     found.figures = illegible(light, pictures(page))
-    return found
 
 
 # ------------------------------------------------------------------------------------------------ figures in the dark
 
 
+_levels = np.arange(256) / 255
+LINEAR = np.where(_levels <= 0.04045, _levels / 12.92, ((_levels + 0.055) / 1.055) ** 2.4)
+
+
 def luminance(picture: Image.Image) -> np.ndarray:
     """Relative luminance of every pixel (WCAG 2)."""
-    rgb = np.asarray(picture.convert("RGB"), dtype=float) / 255
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    return linear @ np.array([0.2126, 0.7152, 0.0722])
+    return LINEAR[np.asarray(picture.convert("RGB"))] @ np.array([0.2126, 0.7152, 0.0722])
 
 
 def ink(picture: Image.Image) -> tuple[float, float]:
@@ -280,3 +289,25 @@ def browser_context_args(browser_context_args, base_url):
     # The plugin's own is made once, with the address of whichever folder of tests came first.
     ours = {"base_url": base_url, "viewport": WIDE, "color_scheme": "light", "reduced_motion": "reduce"}
     return browser_context_args | ours
+
+
+# A page without an address has no memory.
+FORGET = "() => { if (origin !== 'null') for (const memory of [localStorage, sessionStorage]) memory.clear(); }"
+
+
+@pytest.fixture(scope="session")
+def window(browser, browser_context_args) -> Iterator[Page]:
+    """One page of the browser for all tests: to open another takes longer than most tests do."""
+    context = browser.new_context(**browser_context_args)
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def page(window) -> Iterator[Page]:
+    """Empty, wide, and without a memory of what was done before."""
+    yield window
+    window.evaluate(FORGET)
+    window.mouse.move(-1, -1)
+    window.set_viewport_size(WIDE)
+    window.goto("about:blank")

@@ -39,8 +39,8 @@ def test_a_chapter_reads_from_the_disk_without_a_server(page):
 BROKEN = """<!doctype html><html><head><title>Broken</title>
 <style>@media (max-width: 500px) { button span { display: none } } [data-theme=dark] body { background: #111 }</style>
 </head><body><script src="https://example.org/x.js"></script>
-<script>addEventListener("load", () => setTimeout(() => {
-  document.body.prepend(Object.assign(document.createElement("div"), {style: "height: 300px"})); }));</script>
+<script>addEventListener("load", () => requestAnimationFrame(() => requestAnimationFrame(() => {
+  document.body.prepend(Object.assign(document.createElement("div"), {style: "height: 300px"})); })));</script>
 <script>throw new Error("planted")</script>
 <main class="bd-article"><h1>Broken</h1><img src="missing.png">
 <img alt="white" src='data:image/svg+xml,<svg xmlns="http://www.w3.org/2000/svg" width="90" height="90"><rect width="90"

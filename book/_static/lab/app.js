@@ -30,6 +30,7 @@ const FAR = [
   0, 0.25, 0.5, 0.75, 0.85, 0.9, 0.92, 0.94, 0.96, 0.98, 1, 1.25, 1.5, 1.75, 2, 2.25, 2.5, 2.75, 3,
 ];
 const NEAR = [1e-3, 3e-3, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1];
+const MOMENT = 250; // ms in which nothing happens
 let count = 0;
 
 export class App {
@@ -261,7 +262,7 @@ export class App {
           this.rested();
         });
       } else this.rested();
-    }, 250);
+    }, MOMENT);
   }
 
   rested() {

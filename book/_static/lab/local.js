@@ -4,10 +4,9 @@ import { element, fill, frame, line, mark, said } from "./svg.js";
 import { loss } from "./mlp.js";
 import { tangent } from "./weight.js";
 
-/** @typedef {import("./app.js").App} App @typedef {import("./app.js").State} State */
+/** @typedef {import("./app.js").State} State */
 
-/** @param {App} _app */
-export function local(_app) {
+export function local() {
   const svg = element("svg:svg", { viewBox: "0 0 400 300", role: "img", "aria-label": "The remainder" });
   const words = element("p", { class: "words" });
 
