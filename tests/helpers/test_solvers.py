@@ -224,7 +224,9 @@ def test_every_solver_gives_the_influences(trained, classes, ridge, close):
     expected = -ridge.risk.gradients(ridge.theta, ridge.test) @ torch.linalg.solve(
         ridge.hessian(ridge.uniform), ridge.risk.gradients(ridge.theta).T
     )
-    found = influence(ridge.risk, ridge.theta, ridge.test, solve=lambda H, B: lissa(H, B, scale=1.5, depth=100, rtol=1e-8))
+    found = influence(
+        ridge.risk, ridge.theta, ridge.test, solve=lambda H, B: lissa(H, B, scale=1.5, depth=100, rtol=1e-8)
+    )
     close(found, expected, rtol=1e-7, atol=1e-8)
 
 
