@@ -298,6 +298,9 @@ def test_which_signs_are_in_doubt(monkeypatch):
     assert found(-eight, -near) == []
     assert found(torch.cat([eight, -eight[:1]]), torch.cat([near, -near[:1]])) == []
     assert len(found(torch.cat([eight, eight[:1] * 0]), torch.cat([near, eight[:1] * 0]))) == 1
+    below = torch.tensor([-1e-9])  # on one side only: no sign was lost
+    assert found(torch.cat([eight, -below]), torch.cat([near, below])) == []
+    assert found(torch.cat([eight, below]), torch.cat([near, -below])) == []
     with pytest.raises(ValueError, match="has negative entries and the sides have none"):
         found(eight, near, unlike={"minus": -eight})
 

@@ -214,3 +214,20 @@ def test_a_hessian_that_has_been_formed_is_used(ridge, monkeypatch):
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
     with pytest.raises(NotStationary):
         leave_group_out(ridge.risk, ridge.theta, [[0]], hessian=HessianOperator(ridge.risk, ridge.theta + 1))
+
+
+def test_three_values_are_enough_and_nearly_the_same_is_not_the_same():
+    """What differs by more than 1e-12 of its length can be correlated; tensors may have a graph."""
+    x = torch.tensor([1.0, 2.0, 4.0]).double()
+    found = agreement(x.clone().requires_grad_(True), (1 - 2 * x).requires_grad_(True))
+    assert (found.r, found.slope, found.intercept, found.largest_error) == pytest.approx((-1, -2, 1, 11))
+    near = 1 + 1e-11 * x
+    assert agreement(near, x).r == pytest.approx(1, abs=1e-3)
+    for same in (torch.full((3,), 7.0).double(), 1 + 1e-14 * x):
+        with pytest.raises(ValueError, match="are the same"):
+            agreement(x, same)
+
+
+def test_an_agreement_in_words():
+    x = torch.tensor([0.0, 1.0, 2.0]).double()
+    assert str(agreement(x, 0.5 * x - 0.25)) == "r = 1.000, slope = 0.50, intercept = -0.2500, largest error = 1.2500"
