@@ -33,7 +33,7 @@ TESTS = {
     "datamodeling": "datamodeling", "files": "files", "influences": "influence what_people_have",
     "jackknife": "jackknife", "models": "models what_people_have", "optimum": "optimum what_people_have",
     "page/checks": "checks page", "page/figures": "figures", "page/notebook": "page", "page/typeset": "typeset",
-    "probe": "what_people_have", "retraining": "checks retraining", "risk": "risk batches what_people_have",
+    "probe": "probe what_people_have", "retraining": "checks retraining", "risk": "risk batches what_people_have",
     "solvers": "solvers what_people_have",
 }  # fmt: skip
 OTHER = {
