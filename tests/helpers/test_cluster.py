@@ -663,3 +663,44 @@ def test_a_package_installed_elsewhere_is_nobodys_own_code(tmp_path, monkeypatch
         assert _is_installed(their.loss) and _is_installed(their.Net)
     finally:
         sys.modules.pop("their_module")
+
+
+def made(value, default=1, keyword=1, inner=1, name="sin", attribute=1, got=1, base=object):
+    """A function and a class of one's own that differ in what is given, and in nothing else."""
+
+    def function(x, a=default, *, b=keyword):
+        return getattr(x, name)() + value + a + b
+
+    function.__code__ = function.__code__.replace(co_consts=(*function.__code__.co_consts, inner))
+
+    class Own(base):
+        constant = attribute
+
+        def method(self):
+            return value
+
+        @property
+        def seen(self):
+            return got
+
+        @staticmethod
+        def plain():
+            return value + 1
+
+    return function, Own
+
+
+def test_the_name_of_a_chunk_sees_all_that_a_function_or_a_class_does():
+    """What it closes over, its defaults, its constants, those of its methods and properties; the same is the same."""
+    both = {"value": 2}
+    only_function = ({"default": 2}, {"keyword": 2}, {"inner": 2}, {"name": "cos"})
+    only_class = ({"attribute": 2}, {"got": 2}, {"base": dict})
+    functions = [made(**{"value": 1} | each)[0] for each in ({}, both, *only_function)]
+    classes = [made(**{"value": 1} | each)[1] for each in ({}, both, *only_class)]
+    again = made(1)
+    assert _name(again[0]) == _name(functions[0]) and _name(again[1]) == _name(classes[0])
+    assert len({_name(each) for each in functions}) == 6
+    assert len({_name(each) for each in classes}) == 5
+    assert _name(1, [2]) != _name([1], 2) and _name(torch.ones(2, 1)) != _name(torch.ones(1, 2))
+    assert _name(torch.ones(3)[::2]) == _name(torch.ones(2))
+    assert not _is_installed(made) and _is_installed(torch.ones_like.__class__) and _is_installed(influence)

@@ -472,3 +472,15 @@ def test_the_pseudo_inverse_at_a_maximum_is_refused():
     risk = Risk(flatten(torch.nn.Linear(1, 1, bias=False))[0], Data(X, X[:, 0]), Loss(lambda f, y: torch.cos(f)))
     with pytest.raises(NotPositiveDefinite, match=r"its smallest eigenvalue is -2\.00e\+00"):
         pseudo_inverse(HessianOperator(risk, torch.zeros(1).double()), torch.ones(1, 1).double())
+
+
+def test_the_refined_solution_aims_at_twelve_digits_and_says_where_it_cannot():
+    """Along the softest direction, at a condition of 1e6, the residual is left with rounding times the condition."""
+    generator = torch.Generator().manual_seed(0)
+    Q = torch.linalg.qr(torch.randn(30, 30, generator=generator, dtype=torch.float64)).Q
+    X = (30 * torch.logspace(-6, 0, 30, dtype=torch.float64)).sqrt()[:, None] * Q.T
+    risk = Risk(flatten(torch.nn.Linear(30, 1, bias=False))[0], Data(X, X[:, 0]), SQUARED_ERROR)
+    H = HessianOperator(risk, torch.zeros(30).double())
+    with pytest.raises(NotSolved, match=r"above rtol = 1e-12: .*no more digits for this H") as stopped:
+        refined(H, Q[:, :1].contiguous())
+    torch.testing.assert_close(stopped.value.X, 1e6 * Q[:, :1], rtol=1e-6, atol=1e-2)
