@@ -470,10 +470,10 @@ def test_the_pinned_direction_is_as_stiff_as_the_softest_of_the_others():
     x, z = (torch.randn(20, generator=torch.Generator().manual_seed(k), dtype=torch.float64) for k in (0, 1))
     X = torch.stack([x, x, z], 1)
     risk = Risk(linear_model(3), Data(X, x + 0.3 * z + 1), SQUARED_ERROR)
-    theta = torch.linalg.lstsq(X, risk.data.y[:, None], driver="gelsd").solution[:, 0]
+    flat = torch.tensor([1.0, -1.0, 0.0]).double() / 2**0.5
+    theta = torch.linalg.lstsq(X, risk.data.y[:, None], driver="gelsd").solution[:, 0] + 0.3 * flat  # anywhere in it
     d = torch.linalg.eigvalsh(X.T @ X / 20)
     pinned = fix_gauge(risk, theta)
-    flat = torch.tensor([1.0, -1.0, 0.0]).double() / 2**0.5
     expected = X.T @ X / 20 + d[1] * torch.outer(flat, flat)
     torch.testing.assert_close(pinned.hessian(theta), expected, rtol=1e-9, atol=1e-10)
     assert float(pinned(theta)) == pytest.approx(float(risk(theta)))
