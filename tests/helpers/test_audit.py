@@ -164,6 +164,9 @@ def test_the_points_are_chosen_where_trouble_is(models, trained):
     bent = [i for i in report.announced.argsort(descending=True).tolist() if i not in report.points[:4]]
     assert report.points[4:6] == tuple(bent[:2])
     assert report.points[6] == next(i for i in report.lowest.argsort().tolist() if i not in report.points[:6])
+    moves = torch.linalg.solve(risk.hessian(theta), risk.gradients(theta).T)  # all in proportion: with "mean" and 1/n
+    longest = (moves - moves.mean(1, keepdim=True)).norm(dim=0).argsort(descending=True).tolist()
+    assert report.points[7] == next(i for i in longest if i not in report.points[:7])
     other = audit(risk, theta, trained.test, seed=1)
     assert other.points[:8] == report.points[:8]
     assert other.points[8:] != report.points[8:]
@@ -302,3 +305,123 @@ def test_what_does_not_fit_the_risk_is_refused(trained):
         audit(trained.risk, trained.theta, Data(trained.test.X, 2 * trained.test.y - 1))
     with pytest.raises(ValueError, match="convention is 'median'"):
         audit(trained.risk, trained.theta, trained.test, convention="median")
+
+
+# ------------------------------------------------------------------------------------------- where a verdict turns
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """An audit of the ridge problem, whose retrainings find what they are told: a function of what is predicted."""
+
+    def call(actual, failed=(), retrain=10, **options):
+        ridge = Ridge(l2=1.0)
+        points = audit(ridge.risk, ridge.theta, ridge.test, retrain=retrain).points
+        predicted = predicted_change(influence(ridge.risk, ridge.theta, ridge.test))[:, points]
+        found = actual(predicted)
+        found[:, list(failed)] = torch.nan
+        monkeypatch.setattr("helpers.auditing.actual_change", lambda *arguments: found)
+        retrained = leave_group_out(ridge.risk, ridge.theta, [[i] for i in points])
+        retrained.certified[list(failed)] = False
+        monkeypatch.setattr("helpers.auditing.leave_group_out", lambda *arguments, **options: retrained)
+        return audit(ridge.risk, ridge.theta, ridge.test, retrain=retrain, **options)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict"), [(1.0, "trust"), (1.45, "trust"), (0.7, "trust"), (1.55, "with care"), (0.45, "with care"),
+                            (3.0, "with care"), (0.01, "with care"), (-1.0, "do not trust")]
+)  # fmt: skip
+def test_the_slope_that_is_trusted(told, factor, verdict):
+    """From two thirds to three halves; beyond, the order holds and the size does not; downwards nothing does."""
+    report = told(lambda predicted: factor * predicted)
+    assert report.agreement.slope == pytest.approx(factor)
+    assert report.findings[-1].verdict == verdict
+    torch.testing.assert_close(report.off, torch.full_like(report.off, abs(factor - 1)))
+
+
+@pytest.mark.parametrize(
+    ("r", "verdict"), [(0.96, "trust"), (0.94, "with care"), (0.81, "with care"), (0.79, "do not trust")]
+)
+def test_the_correlation_that_is_trusted(told, r, verdict, monkeypatch):
+    """Noise at right angles to the predictions, of just this size; how far single points are off is another line."""
+    monkeypatch.setattr("helpers.auditing.OFF", 1e9)
+
+    def actual(predicted):
+        x = (predicted - predicted.mean()).flatten()
+        noise = torch.randn(len(x), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        noise = noise - noise.mean()
+        noise = noise - (noise @ x) / (x @ x) * x
+        return (predicted.flatten() + noise / noise.norm() * x.norm() * (1 / r**2 - 1) ** 0.5).reshape(predicted.shape)
+
+    report = told(actual)
+    assert report.agreement.r == pytest.approx(r) and report.agreement.slope == pytest.approx(1)
+    assert report.findings[-1].verdict == verdict
+
+
+@pytest.mark.parametrize(("off", "verdict"), [(0.49, "trust"), (0.51, "with care")])
+def test_how_far_one_retraining_may_be_off(told, off, verdict):
+    """By half of what was predicted, over all test losses; the point is named."""
+
+    def actual(predicted):
+        weakest = int(predicted.norm(dim=0).argmin())
+        return predicted * torch.ones(10).double().index_fill(0, torch.tensor([weakest]), 1 + off)
+
+    report = told(actual)
+    worst = int(report.off.argmax())
+    assert float(report.off[worst]) == pytest.approx(off)
+    assert report.findings[-1].verdict == verdict
+    assert f"worst {off:.2f}, point {report.points[worst]}" in report.findings[-1].found
+
+
+def test_retrainings_that_fail_cost_trust_and_the_others_count(told):
+    report = told(lambda predicted: 1.0 * predicted, failed=[2])
+    assert report.findings[-1].verdict == "with care" and report.failed == (report.points[2],)
+    assert report.agreement.r == pytest.approx(1) and f"no minimum without {report.points[2]}" in str(report)
+    report = told(lambda predicted: 1.0 * predicted, failed=range(10))
+    assert report.findings[-1].verdict == "do not trust" and report.agreement is None and report.rank is None
+    assert "too few of them found a minimum" in report.findings[-1].found
+
+
+@pytest.mark.parametrize(("retrain", "counts"), [(10, (4, 6, 7, 8)), (5, (2, 3, 4, 4)), (20, (8, 12, 14, 16))])
+def test_the_shares_of_the_points(models, trained, retrain, counts):
+    """Four, two, one and one in ten, whatever their number."""
+    risk, theta = models[0.02]
+    report = audit(risk, theta, trained.test, retrain=retrain)
+    effect = predicted_change(influence(risk, theta, trained.test)).abs().amax(0).argsort(descending=True).tolist()
+    assert list(report.points[: counts[0]]) == effect[: counts[0]]
+    chosen = list(report.points[: counts[0]])
+    for order, upto in ((report.announced.argsort(descending=True), counts[1]), (report.lowest.argsort(), counts[2])):
+        chosen += [i for i in order.tolist() if i not in chosen][: upto - len(chosen)]
+        assert list(report.points[:upto]) == chosen
+    assert len(set(report.points)) == retrain
+
+
+def test_each_line_turns_where_its_number_does(models, trained, monkeypatch):
+    """Each limit a little above and a little below what is found."""
+    risk, theta = models[0.02]
+    report = audit(risk, theta, trained.test, retrain=3)
+    limits = {
+        "SECOND_ORDER": ("second order", float(report.announced.max())),
+        "SENSITIVITY": ("damping", report.sensitivity),
+        "MOVE": ("longest move", report.longest_move),
+    }
+    for limit, (name, value) in limits.items():
+        for factor, verdict in ((1.001, "trust"), (0.999, "with care")):
+            with monkeypatch.context() as patch:
+                patch.setattr(f"helpers.auditing.{limit}", factor * value)
+                lines = {each.name: each for each in audit(risk, theta, trained.test, retrain=3).findings}
+            assert lines[name].verdict == verdict and bool(lines[name].remedy) == (verdict == "with care")
+
+
+def test_its_own_tolerance_is_that_of_influence_or_the_one_that_is_given():
+    ridge = Ridge()
+    direction = torch.linalg.solve(ridge.hessian(ridge.uniform), torch.ones(3).double())
+    unit = float(ridge.risk.gradient(ridge.theta + direction).norm()) / ridge.risk.scale(ridge.theta)
+    for gtol in (1e-6, 1e-8):
+        for part, verdict in ((0.9, "trust"), (1.1, "do not trust")):
+            theta = ridge.theta + part * gtol / unit * direction
+            options = {} if gtol == 1e-6 else {"gtol": gtol}
+            found = audit(ridge.risk, theta, ridge.test, retrain=3, **options).findings[0]
+            assert found.verdict == verdict

@@ -248,3 +248,99 @@ def test_what_cannot_be_compared_is_said(compare):
     with pytest.raises(ValueError, match="same shape"):
         compare(x, x[:3])
     assert compare(x.requires_grad_(True), x.detach() + torch.tensor([0.0, 0.1, 0.0, 0.0])) is not None
+
+
+# ------------------------------------------------------------------------------------------- at the edges of a check
+
+
+def test_a_bound_adds_both_tolerances_and_may_be_reached():
+    """``atol + rtol·max|right|``, on the scale of the right side's largest entry; powers of two are exact."""
+    left, right = torch.tensor([3.0, 1.5]), torch.tensor([4.0, 1.5])
+    holds("eq", left, right, atol=0.5, rtol=0.125, because="")
+    for atol, rtol in ((0.5, 0.124), (0.499, 0.125)):
+        with pytest.raises(CheckFailed, match=r"differ by up to 1\.00e\+00, more than the 9\.9\de-01 allowed"):
+            holds("eq", left, right, atol=atol, rtol=rtol, because="")
+    with pytest.raises(CheckFailed):
+        holds("eq", torch.tensor([4.0, 1.5]), torch.tensor([3.0, 1.5]), rtol=0.3, because="")  # 0.3 of 3, not of 4
+    with pytest.raises(CheckFailed, match=r"agree to 5\.00e-01"):
+        differs("claim", 1.0, 1.5, by=0.5, because="")
+
+
+@pytest.mark.parametrize(("side", "name"), [(1.0, "minus"), (0.25, "minus"), (1.0, "twice"), (1.0, "half")])
+def test_a_tolerance_is_too_loose_from_where_a_wrong_side_would_pass(side, name):
+    """2 from minus, 1 from twice, ½ from half of the side: the bound must stay below the least of them."""
+    off = {"minus": 2.0, "twice": 1.0, "half": 0.5}[name] * side
+    holds("eq", side, side, atol=0.499 * side, because="")
+    with pytest.raises(ValueError, match=f"the tolerance is too loose, {name} the left side"):
+        holds("eq", side, side, atol=off, because="")
+
+
+def test_so_many_digits_do_not_agree_by_chance():
+    """Eight numbers that are no integers and differ from each other."""
+    eight = torch.arange(8.0) + 0.5
+    for sides in (eight, torch.cat([eight, torch.arange(5.0)])):
+        with pytest.raises(ValueError, match="agree to the last bit"):
+            holds("eq", sides, sides.clone(), rtol=1e-9, because="")
+    for few in (eight[:7], torch.cat([eight[:7], eight[:7], torch.arange(9.0)])):
+        holds("eq", few, few.clone(), rtol=1e-9, because="")
+
+
+def test_which_signs_are_in_doubt(monkeypatch):
+    """From eight numbers on that are no integers, all of them on one side of zero, on both sides."""
+    eight = torch.arange(8.0) + 0.5
+    near = eight * (1 + 1e-6)
+
+    def found(left, right, **options):
+        return doubts(monkeypatch, left, right, rtol=1e-4, **options)
+
+    assert len(found(eight, near)) == 1
+    assert found(eight[:7], near[:7]) == []
+    assert found(-eight, -near) == []
+    assert found(torch.cat([eight, -eight[:1]]), torch.cat([near, -near[:1]])) == []
+    assert len(found(torch.cat([eight, eight[:1] * 0]), torch.cat([near, eight[:1] * 0]))) == 1
+    below = torch.tensor([-1e-9])  # on one side only: no sign was lost
+    assert found(torch.cat([eight, -below]), torch.cat([near, below])) == []
+    assert found(torch.cat([eight, below]), torch.cat([near, -below])) == []
+    with pytest.raises(ValueError, match="has negative entries and the sides have none"):
+        found(eight, near, unlike={"minus": -eight})
+
+
+@pytest.mark.parametrize(
+    ("off", "scale", "text"),
+    [(3.0, 1.0, "300 %"), (0.0234, 1.0, "2 %"), (2e-4, 1.0, "0.02 %"), (0.9e-4, 1.0, "9e-03 %"),
+     (150.0, 1.0, "2e+04 %"), (90.0, 1.0, "9000 %"), (3.0, 2.0, "200 %"), (0.5, 2.0, "20 %"), (0.031, 0.0, "3e-02")],
+)  # fmt: skip
+def test_how_far_off_a_wrong_formula_is(off, scale, text, capsys):
+    holds("eq", torch.tensor([scale, 0.0]), torch.tensor([scale, 0.0]), atol=1e-6, because="",
+          unlike={"wrong": torch.tensor([scale, off])})  # fmt: skip
+    assert f"and not wrong, off by {text} ()" in capsys.readouterr().out
+
+
+def test_a_near_miss_is_one_from_rounding_on():
+    """1e-12 of the scale, from either side."""
+    for off, says in ((0.9e-12, ValueError), (3e-12, CheckFailed)):
+        for left, right, wrong in ((1.0, 1.0 + 1e-7, 1.0 + off), (1.0 + 1e-7, 1.0, 1.0 + off)):
+            with pytest.raises(says):
+                holds("eq", 1e3 * left, 1e3 * right, rtol=1e-6, because="", unlike={"wrong": 1e3 * wrong})
+
+
+def test_what_a_record_keeps(monkeypatch):
+    """The tolerance in words, the number of entries, and the near misses with their distance."""
+    stored = []
+    monkeypatch.setattr(checks, "publish", lambda line, **record: stored.append(record))
+    holds("eq", RIGHT, RIGHT * (1 + 1e-7), rtol=1e-5, atol=2e-9, because="why", unlike={"twice": 2 * RIGHT})
+    differs("claim", torch.zeros(3), torch.ones(3), by=0.5, because="so")
+    told = {"unlike": [{"formula": "twice", "off": "100 %"}], "doubts": []}
+    words = {"tolerance": "1e-05 relative + 2e-09 absolute", "because": "why"}
+    assert stored[0] == {"kind": "holds", "name": "eq", "entries": 10, **words, **told}
+    assert stored[1] == {"kind": "differs", "name": "claim", "tolerance": "5e-01", "because": "so", "entries": 3}
+
+
+def test_a_central_difference_is_of_second_order_and_along_its_direction():
+    """Of a cube it is off by ``h² v³``; of a square by nothing."""
+    x, v = torch.tensor([2.0, 3.0]).double(), torch.tensor([1.0, -2.0]).double()
+    cube = central_difference(lambda t: t**3, x, v, 0.5)
+    torch.testing.assert_close(cube, 3 * x**2 * v + 0.25 * v**3)
+    torch.testing.assert_close(central_difference(lambda t: t**2, x, v, 0.5), 2 * x * v)
+    with pytest.raises(ValueError, match="h = -1 must be positive"):
+        central_difference(torch.sin, x, v, -1)

@@ -19,7 +19,7 @@ from helpers import (
     spectrum,
 )
 from helpers.curvature import cholesky_factor
-from tests.helpers.closed_forms import linear_model
+from tests.helpers.closed_forms import Ridge, linear_model
 
 
 def symmetric(seed, p, smallest=0.1):
@@ -120,3 +120,70 @@ def test_the_extremes_of_the_smallest_matrices(p):
     theta = torch.zeros(p).double()
     expected = torch.linalg.eigvalsh(X.T @ X / 20 + 0.2 * torch.eye(p).double())
     torch.testing.assert_close(extreme_eigenvalues(HessianOperator(risk, theta)), expected[[0, -1]])
+
+
+def test_symmetric_is_what_rounding_leaves_so():
+    """A thousand times the rounding of the largest entry: 4e-13 for a 2 in float64."""
+    for size in (1.0, 1e6):
+        for asymmetry, fits in ((3e-13, True), (6e-13, False)):
+            H = size * torch.tensor([[2.0, asymmetry], [0.0, 2.0]]).double()
+            if fits:
+                spectrum(H)
+            else:
+                with pytest.raises(ValueError, match="not symmetric"):
+                    spectrum(H)
+
+
+def test_singular_to_rounding_is_not_positive_definite():
+    """A pivot counts from a hundred times the rounding of p largest entries on: 4e-14 for two ones in float64."""
+    for size in (1.0, 1e6):
+        cholesky_factor(size * torch.diag(torch.tensor([1.0, 6e-14]).double()))
+        with pytest.raises(NotPositiveDefinite):
+            cholesky_factor(size * torch.diag(torch.tensor([1.0, 3e-14]).double()))
+
+
+def test_another_format_is_the_same_hessian(close):
+    """Its weights, its damping and its L2 go along."""
+    ridge = Ridge()
+    w = torch.linspace(0.01, 0.2, ridge.n, dtype=torch.float64)
+    expected = ridge.hessian(w) + 0.3 * torch.eye(3).double()
+    H = HessianOperator(ridge.risk, ridge.theta, w, damping=0.3)
+    single = H.to(torch.float32)
+    assert single.dense().dtype == single.theta.dtype == torch.float32
+    torch.testing.assert_close(single.dense().double(), expected, rtol=1e-5, atol=1e-6)
+    close(single.to(torch.float64).damping, 0.3)
+    close(H.matrix, expected)
+    close(H.factor @ H.factor.T, expected)
+    close(H.eigenvalues, torch.linalg.eigvalsh(expected))
+
+
+def test_the_extremes_of_a_known_spectrum(monkeypatch):
+    """``XᵀX/n + 2λI`` of thirty scaled axes: by products alone, with its damping, to the digits that are asked for."""
+    d = torch.linspace(1.0, 100.0, 30, dtype=torch.float64)
+    X = torch.diag((30 * d).sqrt())
+    risk = Risk(linear_model(30), Data(X, X[:, 0]), SQUARED_ERROR, 0.25)
+    H = HessianOperator(risk, torch.zeros(30).double(), damping=2.0)
+    expected = [1 + 0.5 + 2, 100 + 0.5 + 2]
+    monkeypatch.setattr(type(risk), "dense", lambda *arguments: pytest.fail("no matrix is needed"))
+    assert extreme_eigenvalues(H).tolist() == pytest.approx(expected, rel=1e-2)
+    assert extreme_eigenvalues(H, rtol=1e-10).tolist() == pytest.approx(expected, rel=1e-9)
+    monkeypatch.setattr("helpers.curvature._DENSE_UP_TO", 29)
+    assert H.eigenvalues.tolist() == pytest.approx(expected, rel=0.1)
+
+
+def test_the_matrix_must_fit_into_memory_with_its_factor(trained, monkeypatch):
+    """Three times p² numbers."""
+    H, need = HessianOperator(trained.risk, trained.theta), 3 * 33 * 33 * 8
+    monkeypatch.setattr("helpers.curvature._memory", lambda device: need)
+    assert H.dense().shape == (33, 33)
+    monkeypatch.setattr("helpers.curvature._memory", lambda device: need - 1)
+    with pytest.raises(MemoryError, match="not enough memory for the Hessian: p = 33"):
+        H.dense()
+
+
+def test_the_gradient_norm_is_that_of_the_risk_with_its_weights(ridge):
+    w = torch.linspace(0.01, 0.2, ridge.n, dtype=torch.float64).to(ridge.theta)
+    gradient = ridge.X.T @ (w * (ridge.X @ ridge.theta - ridge.y)) + 2 * ridge.l2 * ridge.theta
+    H = HessianOperator(ridge.risk, ridge.theta, w, damping=5.0)
+    assert H.gradient_norm == pytest.approx(float(gradient.norm()))
+    assert HessianOperator(ridge.risk, ridge.theta).gradient_norm < 1e-14

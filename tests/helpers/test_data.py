@@ -116,3 +116,15 @@ def test_a_tensor_of_inference_mode_can_be_differentiated_by():
     with torch.inference_mode():
         data = Data(torch.ones(2, 1), torch.zeros(2))
     assert not data.X.is_inference() and not data.y.is_inference()
+
+
+def test_inputs_may_have_one_axis():
+    """The ids of single tokens, say."""
+    data = Data(torch.arange(3), torch.tensor([1.0, 2.0, 3.0]))
+    assert data[1].X.tolist() == [1] and data[1].y.tolist() == [2.0]
+    assert data[torch.tensor([2, 0])].X.tolist() == [2, 0]
+
+
+def test_the_first_five_examples_that_are_not_finite_are_named():
+    with pytest.raises(ValueError, match=r"X is not finite in examples \[1, 2, 3, 4, 5\]: remove"):
+        Data(torch.tensor([0.0, *[torch.nan] * 6])[:, None], torch.zeros(7))

@@ -10,8 +10,10 @@ from helpers import (
     CROSS_ENTROPY,
     Data,
     NotPositiveDefinite,
+    NotSolved,
     NotStationary,
     Risk,
+    Solution,
     agreement,
     argmin,
     certify,
@@ -198,3 +200,42 @@ def test_the_reference_correlations(trained):
     everything = agreement(predicted, actual)
     assert round(everything.r, 3) == 0.981
     assert round(everything.slope, 2) == 1.21
+
+
+def test_a_solver_is_believed_up_to_a_residual_of_one(trained, close):
+    exact = torch.linalg.solve(
+        trained.risk.hessian(trained.theta), trained.risk.gradients(trained.theta, trained.test).T
+    )
+
+    def says(residual):
+        return lambda H, B: Solution(exact, torch.zeros(20).index_fill(0, torch.tensor([7]), residual), 0)
+
+    expected = influence(trained.risk, trained.theta, trained.test)
+    close(influence(trained.risk, trained.theta, trained.test, solve=says(0.99)), expected, atol=1e-10)
+    for residual in (1.0, torch.nan):
+        with pytest.raises(NotSolved, match="no better than X = 0"):
+            influence(trained.risk, trained.theta, trained.test, solve=says(residual))
+
+
+def test_the_start_of_argmin_has_no_say(ridge, close):
+    """Neither a value nor a gradient: only the weights have one, and what comes out has the graph."""
+    start, w = (ridge.theta + 1.0).requires_grad_(True), ridge.uniform.clone().requires_grad_(True)
+    theta = argmin(ridge.risk, start, w)
+    close(theta.detach(), ridge.theta, rtol=1e-8, atol=1e-10)
+    theta.sum().backward()
+    assert start.grad is None
+    rows = (ridge.X @ ridge.theta - ridge.y)[:, None] * ridge.X
+    close(w.grad, -(rows @ torch.linalg.solve(ridge.hessian(ridge.uniform), torch.ones(3).to(w))), rtol=1e-7)
+
+
+def test_the_weights_are_looked_at_for_both_conventions(close):
+    scores = torch.tensor([[1.0, 2.0, 4.0]]).double()
+    w = torch.tensor([0.5, 0.25, 1.25]).double()
+    close(predicted_change(scores, "zero", w), torch.tensor([[-0.5, -0.5, -5.0]]).double())
+    total, mean = 2.0, 0.5 + 0.5 + 5.0
+    expected = [-a * (total * i - mean) / (total - a) for a, i in zip(w.tolist(), (1.0, 2.0, 4.0), strict=True)]
+    close(predicted_change(scores, "mean", w), torch.tensor([expected], dtype=torch.float64))
+    close(predicted_change(scores, weights=w), torch.tensor([expected], dtype=torch.float64))
+    for convention in ("zero", "mean"):
+        with pytest.raises(ValueError, match=r"weights have shape \(2,\), but there are n = 3"):
+            predicted_change(scores, convention, w[:2])

@@ -84,3 +84,66 @@ def test_a_wrong_length_is_refused():
 def test_modules_without_a_loss_of_one_example_are_refused(module, says):
     with pytest.raises(ValueError, match=says):
         flatten(module)
+
+
+def test_the_switches_of_torch_are_as_before():
+    """Attention's fast path and cuDNN are off inside a call and afterwards what they were, also after an error."""
+    model, theta = mlp()
+    inside = []
+
+    class Looking(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.line, self.recurrent = nn.Linear(2, 1), nn.RNN(2, 1)
+
+        def forward(self, x):
+            inside.append((torch.backends.mha.get_fastpath_enabled(), torch.backends.cudnn.enabled))
+            return self.line(x)
+
+    looking, start = flatten(Looking())
+    for fast in (True, False):
+        torch.backends.mha.set_fastpath_enabled(fast)
+        try:
+            looking(start, torch.ones(1, 2).double())
+            with pytest.raises(RuntimeError):
+                model(theta, torch.ones(1, 3).double())
+            assert torch.backends.mha.get_fastpath_enabled() is fast and torch.backends.cudnn.enabled
+        finally:
+            torch.backends.mha.set_fastpath_enabled(True)
+    assert inside == [(False, False)] * 2
+
+
+def test_what_is_frozen_is_a_constant_and_integers_stay_integers():
+    module = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
+    module[0].requires_grad_(False)
+    module.register_buffer("steps", torch.tensor(3))
+    model, theta = flatten(module)
+    assert model.shapes == {"1.weight": (1, 2), "1.bias": (1,)} and model.p == len(theta) == 3
+    assert set(model.constants) == {"0.weight", "0.bias", "steps"}
+    assert not any(each.requires_grad for each in model.constants.values()) and model.hooks == []
+    module[0].register_forward_pre_hook(lambda layer, given: None)
+    module[1].register_forward_hook(lambda layer, given, output: None)
+    assert flatten(module)[0].hooks == ["0", "1"]
+
+
+def test_one_value_for_each_parameter():
+    model, _ = mlp()
+    values = model.per_parameter(lambda name: 2.0 if name.endswith("bias") else 0.5)
+    assert values.dtype == torch.float64
+    assert values.tolist() == [0.5] * 16 + [2.0] * 8 + [0.5] * 8 + [2.0]
+
+
+def test_only_a_column_loses_its_axis():
+    model, theta = mlp(outputs=3)
+    assert model(theta, torch.zeros(5, 2).double()).shape == (5, 3)
+    square, start = flatten(nn.Sequential(nn.Linear(2, 1), nn.Unflatten(1, (1, 1))))
+    assert square(start, torch.zeros(5, 2).double()).shape == (5, 1, 1)
+    line, start = flatten(nn.Sequential(nn.Linear(2, 1), nn.Flatten(0)))
+    assert line(start, torch.zeros(5, 2).double()).shape == (5,)
+    assert line(start, torch.zeros(1, 2).double()).shape == (1,)
+
+
+def test_the_size_and_the_seed_of_the_network():
+    model, theta = mlp(inputs=3, hidden=5, outputs=2, seed=7)
+    assert model.shapes == {"0.weight": (5, 3), "0.bias": (5,), "2.weight": (2, 5), "2.bias": (2,)}
+    assert not torch.equal(theta, mlp(3, 5, 2)[1]) and torch.equal(theta, mlp(3, 5, 2, 7)[1])

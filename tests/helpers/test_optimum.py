@@ -13,6 +13,7 @@ from helpers import (
     LOGISTIC,
     SQUARED_ERROR,
     Data,
+    HessianOperator,
     Loss,
     NotAMinimum,
     NotConverged,
@@ -21,7 +22,9 @@ from helpers import (
     NotStationary,
     Risk,
     certify,
+    fix_gauge,
     flatten,
+    influence,
     leave_out_weights,
     minimise,
     minimise_many,
@@ -35,7 +38,7 @@ from tests.helpers.closed_forms import Ridge, linear_model
 @given(seed=st.integers(0, 10**6), n=st.integers(2, 12), p=st.integers(1, 5), l2=st.floats(0.01, 2))
 def test_ridge_regression_by_formula(seed, n, p, l2):
     ridge = Ridge(n, p, l2, seed)
-    W = torch.rand(4, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    W = torch.rand(2, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     expected = torch.stack([ridge.minimum(w) for w in W])
     start = torch.zeros(p, dtype=torch.float64)
     together = minimise_many(ridge.risk, W, start)
@@ -188,22 +191,22 @@ def test_no_model_sees_another(trained, close):
     close(backwards.flip(0), together, atol=1e-9)
 
 
-@pytest.mark.parametrize("together", [1, 7])
+@pytest.mark.parametrize("together", [1, 4])
 def test_no_model_sees_how_many_are_solved_at_once(trained, close, monkeypatch, together):
-    W = leave_out_weights(60, device=trained.theta.device)
+    W = leave_out_weights(60, device=trained.theta.device)[2::6]  # ten, and point 44 among them
     at_once = minimise_many(trained.risk, W, trained.theta)
     monkeypatch.setattr("helpers.optimum._NUMBERS_AT_ONCE", together * 60 * 33)
     a_few = minimise_many(trained.risk, W, trained.theta)
     close(a_few.thetas, at_once.thetas, atol=1e-9)
     close(a_few.smallest_eigenvalues, at_once.smallest_eigenvalues, rtol=1e-6)
-    with pytest.raises(NotConverged, match=r"problem 0 \(.*\), problem 1 \(.* and 55 more"):
+    with pytest.raises(NotConverged, match=r"problem 0 \(.*\), problem 1 \(.* and 5 more"):
         minimise_many(trained.risk, W, trained.start, max_steps=3)
 
 
 @pytest.mark.parametrize("preconditioned", [True, False])
 def test_a_large_model_is_certified_from_products_alone(trained, close, monkeypatch, preconditioned):
     """The same minima, and a bound of the smallest eigenvalue that is one, and near."""
-    W = leave_out_weights(60, device=trained.theta.device)
+    W = leave_out_weights(60, device=trained.theta.device)[2::6]  # ten, and point 44 among them
     H = trained.risk.hessian(trained.theta)
     arguments = (trained.risk, W, trained.theta)
     whole = minimise_many(*arguments, preconditioner=H)
@@ -288,8 +291,8 @@ def test_logistic_regression_whatever_the_scale(seed, scale):
     risk = Risk(linear_model(3), Data(X, y), LOGISTIC, 0.01)
     W, start = leave_out_weights(20)[:5], torch.randn(5, 3, generator=generator, dtype=torch.float64)
     found = minimise_many(risk, W, start)
-    expected = torch.stack([minimise(risk, start[k], W[k]).theta for k in range(5)])
-    torch.testing.assert_close(found.thetas, expected, rtol=1e-7, atol=1e-7)
+    expected = torch.stack([minimise(risk, start[k], W[k]).theta for k in (0, 4)])
+    torch.testing.assert_close(found.thetas[[0, 4]], expected, rtol=1e-7, atol=1e-7)
 
 
 def test_another_module_and_several_classes(close):
@@ -344,3 +347,147 @@ def test_an_exception_comes_home_from_another_process(kind, name):
     assert type(back) is kind
     assert str(back) == "stopped early"
     torch.testing.assert_close(getattr(back, name), torch.ones(2))
+
+
+# ------------------------------------------------------------------------------------------- at the edges
+
+
+def off_by(ridge, part):
+    """A point where ``‖∇R‖`` is this part of its scale."""
+    direction = torch.linalg.solve(ridge.hessian(ridge.uniform), torch.ones(ridge.p).double())
+    unit = float(ridge.risk.gradient(ridge.theta + direction).norm())
+    return ridge.theta + part * ridge.risk.scale(ridge.theta) / unit * direction
+
+
+def test_how_small_a_gradient_must_be():
+    """In float64: 1e-9 of its scale for a certificate, 1e-6 where theta is brought along, or what is asked for."""
+    ridge = Ridge()
+    for part, fits in ((0.9, True), (1.1, False)):
+        for use, gtol in (
+            (lambda theta: certify(ridge.risk, theta), 1e-9),
+            (lambda theta: certify(ridge.risk, theta, gtol=1e-3), 1e-3),
+            (lambda theta: influence(ridge.risk, theta, ridge.test), 1e-6),
+            (lambda theta: influence(ridge.risk, theta, ridge.test, gtol=1e-4), 1e-4),
+            (lambda theta: fix_gauge(ridge.risk, theta), 1e-6),
+        ):
+            theta = off_by(ridge, part * gtol)
+            if fits:
+                use(theta)
+            else:
+                with pytest.raises(NotStationary, match=f"gtol = {gtol:.0e} of it"):
+                    use(theta)
+
+
+def test_how_small_a_gradient_must_be_in_float32():
+    ridge = Ridge()
+    risk, test = ridge.risk.to(torch.float32), ridge.test.to(torch.float32)
+    for use, gtol in ((lambda t: influence(risk, t, test), 1e-4), (lambda t: certify(risk, t), 1e-5)):
+        use(off_by(ridge, 0.8 * gtol).float())
+        with pytest.raises(NotStationary):
+            use(off_by(ridge, 1.2 * gtol).float())
+
+
+def test_a_certified_minimum_is_remembered_and_only_that(trained):
+    """`influence` then does not look for a negative eigenvalue once more."""
+    W = leave_out_weights(60, device=trained.theta.device)[:2]
+    for certified in (
+        lambda risk: certify(risk, trained.theta).theta,
+        lambda risk: minimise(risk, trained.theta).theta,
+        lambda risk: minimise_many(risk, risk.uniform[None], trained.theta).thetas[0],
+    ):
+        risk = Risk(trained.model, trained.train, l2=0.02)
+        assert not risk.is_known_minimum(trained.theta, None)
+        assert risk.is_known_minimum(certified(risk), None)
+    assert not risk.is_known_minimum(minimise_many(risk, W, trained.theta).thetas[0], W[1])
+    with pytest.raises(NotAMinimum):
+        certify(*saddle())
+    risk, theta = saddle()
+    assert not risk.is_known_minimum(theta, None)
+
+
+def test_what_minimise_is_told_reaches_the_optimiser(trained):
+    with pytest.raises(NotConverged, match=r"gtol = 1e-30 of its scale"):
+        minimise(trained.risk, trained.theta, gtol=1e-30, max_steps=50)
+    loose = minimise_many(trained.risk, trained.risk.uniform[None], trained.start, gtol=0.5, throw=False)
+    assert loose.tolerance == pytest.approx(0.5 * trained.risk.scale(trained.start))
+    assert minimise_many(trained.risk, trained.risk.uniform[None], trained.theta).tolerance == pytest.approx(
+        1e-9 * trained.risk.scale(trained.theta)
+    )
+    found = minimise_many(trained.risk, trained.risk.uniform[None], trained.start, max_steps=2, throw=False)
+    assert found.certified.tolist() == [False] and float(found.gradient_norms) > found.tolerance
+    start, weights = trained.start.clone().requires_grad_(True), trained.risk.uniform.requires_grad_(True)
+    assert not minimise(trained.risk, start, weights).theta.requires_grad
+    assert not minimise_many(trained.risk, weights.detach()[None], start).thetas.requires_grad
+    assert torch.equal(start, trained.start)
+
+
+class Counting:
+    """A model that counts its calls."""
+
+    def __init__(self, model):
+        self.model, self.p, self.calls = model, model.p, 0
+
+    def __call__(self, theta, X):
+        self.calls += 1
+        return self.model(theta, X)
+
+
+def test_the_preconditioner_saves_most_of_the_work(trained):
+    """As a matrix and as an operator; each retraining begins with ``-H⁻¹∇R``."""
+    W = leave_out_weights(60, device=trained.theta.device)[:5]
+    calls = []
+    for P in (None, trained.risk.hessian(trained.theta), HessianOperator(trained.risk, trained.theta)):
+        model = Counting(trained.model)
+        risk = Risk(model, trained.train, l2=0.02)
+        risk(trained.theta)
+        model.calls = 0
+        found = minimise_many(risk, W, trained.theta, preconditioner=P)
+        assert found.certified.all()
+        calls.append(model.calls)
+    assert calls[1] == calls[2] < 0.6 * calls[0]
+
+
+@pytest.mark.parametrize("preconditioned", [True, False])
+def test_the_smallest_eigenvalue_of_a_large_model_is_a_lower_bound(monkeypatch, preconditioned):
+    """Of a known spectrum, with ½ as the preconditioner, whose own eigenvalues leave no doubt."""
+    d = torch.cat([torch.linspace(1.0, 2.0, 25), torch.linspace(2.0, 60.0, 15)]).double()
+    X = torch.diag((40 * d).sqrt())
+    risk = Risk(linear_model(40), Data(X, X[:, 0]), SQUARED_ERROR, 0.05)
+    P = 0.5 * torch.eye(40).double() if preconditioned else None
+    whole = minimise_many(risk, risk.uniform[None], torch.zeros(40).double())
+    assert float(whole.smallest_eigenvalues) == pytest.approx(1.1)
+    few_are_many(monkeypatch)
+    found = minimise_many(risk, risk.uniform[None], torch.zeros(40).double(), preconditioner=P)
+    torch.testing.assert_close(found.thetas, whole.thetas, rtol=1e-7, atol=1e-9)
+    if preconditioned:
+        assert 0.75 < float(found.smallest_eigenvalues) < 1.1 - 1e-6
+    else:
+        assert float(found.smallest_eigenvalues) == pytest.approx(1.1, rel=0.1)
+
+
+def test_the_pinned_direction_is_as_stiff_as_the_softest_of_the_others():
+    """Two equal columns and a third: ``H`` has the eigenvalues 0, of ``(1, -1, 0)``, and two others, known in full."""
+    x, z = (torch.randn(20, generator=torch.Generator().manual_seed(k), dtype=torch.float64) for k in (0, 1))
+    X = torch.stack([x, x, z], 1)
+    risk = Risk(linear_model(3), Data(X, x + 0.3 * z + 1), SQUARED_ERROR)
+    flat = torch.tensor([1.0, -1.0, 0.0]).double() / 2**0.5
+    theta = torch.linalg.lstsq(X, risk.data.y[:, None], driver="gelsd").solution[:, 0] + 0.3 * flat  # anywhere in it
+    d = torch.linalg.eigvalsh(X.T @ X / 20)
+    pinned = fix_gauge(risk, theta)
+    expected = X.T @ X / 20 + d[1] * torch.outer(flat, flat)
+    torch.testing.assert_close(pinned.hessian(theta), expected, rtol=1e-9, atol=1e-10)
+    assert float(pinned(theta)) == pytest.approx(float(risk(theta)))
+    moved = theta + 0.5 * flat
+    assert float(pinned(moved) - risk(moved)) == pytest.approx(float(d[1]) / 8)
+
+
+def test_the_line_search_stays_in_the_first_valley():
+    """``R = θ⁴/4 - θ³/3 - θ²`` falls from 1e-3 towards 2 and, the other way, to -1: from each side its own minimum."""
+    quartic = Loss(lambda f, y: f**4 / 4 - f**3 / 3 - f**2)
+    risk = Risk(linear_model(1), Data(torch.ones(2, 1).double(), torch.zeros(2).double()), quartic)
+    starts = torch.tensor([[1e-3], [-1e-3], [30.0], [-30.0], [1.9]]).double()
+    found = minimise_many(risk, risk.uniform.expand(5, -1), starts)
+    torch.testing.assert_close(found.thetas[:, 0], torch.tensor([2.0, -1.0, 2.0, -1.0, 2.0]).double())
+    torch.testing.assert_close(
+        found.smallest_eigenvalues, torch.tensor([6.0, 3.0, 6.0, 3.0, 6.0]).double(), rtol=1e-4, atol=0
+    )

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from helpers import (
     LOGISTIC,
     Data,
+    HessianOperator,
     NotAMinimum,
     NotConverged,
     NotStationary,
@@ -180,3 +181,53 @@ def test_a_tolerance_that_rounding_does_not_reach_arrives(trained, scratch):
     start = trained.start if scratch else None
     with pytest.raises(NotConverged, match="in problem 0"):
         leave_group_out(trained.risk, trained.theta, [[0]], start=start, gtol=1e-30)
+
+
+def test_the_weights_are_in_the_format_that_is_asked_for():
+    assert leave_out_weights(3).dtype == torch.float64
+    assert leave_out_weights(3, dtype=torch.float32).dtype == torch.float32
+    w = torch.tensor([0.5, 0.25, 0.25])
+    found = leave_out_weights(3, [[1], [0, 2]], weights=w)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, torch.tensor([[2 / 3, 0.0, 1 / 3], [0.0, 1.0, 0.0]]))
+    torch.testing.assert_close(leave_out_weights(3, [[1]], "zero", weights=w), torch.tensor([[0.5, 0.0, 0.25]]))
+    assert w.tolist() == [0.5, 0.25, 0.25]
+
+
+def test_the_default_convention_shares_the_weight(ridge, close):
+    """And so does that of the prediction."""
+    found = leave_group_out(ridge.risk, ridge.theta, [[3]])
+    others = ridge.uniform.clone() * 12 / 11
+    others[3] = 0
+    close(found.thetas[0], ridge.minimum(others), rtol=1e-8, atol=1e-10)
+    close(leave_one_out(ridge.risk, ridge.theta).thetas[3], found.thetas[0], rtol=1e-8, atol=1e-10)
+    scores = influence(ridge.risk, ridge.theta, ridge.test)
+    close(predicted_change(scores), predicted_change(scores, "mean"))
+
+
+def test_a_hessian_that_has_been_formed_is_used(ridge, monkeypatch):
+    H = HessianOperator(ridge.risk, ridge.theta)
+    expected = leave_group_out(ridge.risk, ridge.theta, [[0], [5]]).thetas
+    H.factor  # noqa: B018
+    monkeypatch.setattr(HessianOperator, "dense", lambda self: pytest.fail("it is there already"))
+    found = leave_group_out(ridge.risk, ridge.theta, [[0], [5]], hessian=H).thetas
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+    with pytest.raises(NotStationary):
+        leave_group_out(ridge.risk, ridge.theta, [[0]], hessian=HessianOperator(ridge.risk, ridge.theta + 1))
+
+
+def test_three_values_are_enough_and_nearly_the_same_is_not_the_same():
+    """What differs by more than 1e-12 of its length can be correlated; tensors may have a graph."""
+    x = torch.tensor([1.0, 2.0, 4.0]).double()
+    found = agreement(x.clone().requires_grad_(True), (1 - 2 * x).requires_grad_(True))
+    assert (found.r, found.slope, found.intercept, found.largest_error) == pytest.approx((-1, -2, 1, 11))
+    near = 1 + 1e-11 * x
+    assert agreement(near, x).r == pytest.approx(1, abs=1e-3)
+    for same in (torch.full((3,), 7.0).double(), 1 + 1e-14 * x):
+        with pytest.raises(ValueError, match="are the same"):
+            agreement(x, same)
+
+
+def test_an_agreement_in_words():
+    x = torch.tensor([0.0, 1.0, 2.0]).double()
+    assert str(agreement(x, 0.5 * x - 0.25)) == "r = 1.000, slope = 0.50, intercept = -0.2500, largest error = 1.2500"

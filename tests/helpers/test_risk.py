@@ -205,3 +205,92 @@ def test_a_loss_that_is_already_a_mean_is_refused():
     mean = Loss(lambda f, y: F.binary_cross_entropy_with_logits(f, y))
     with pytest.raises(ValueError, match=r"reduction='none'"):
         Risk(model, ring()[0], mean)(theta)
+
+
+def test_the_scale_of_a_gradient_by_formula():
+    """The root mean square of the single gradients times the weights, or ``‖Hθ‖`` where these vanish."""
+    ridge = Ridge(n=6)
+    w = torch.linspace(0.1, 0.6, 6, dtype=torch.float64)
+    single = ((ridge.X @ ridge.theta - ridge.y)[:, None] * ridge.X).square().sum(1).mean().sqrt()
+    bent = float((ridge.hessian(w) @ ridge.theta).norm())
+    assert bent < float(single) * 2.1  # 2.1 is the sum of the weights
+    assert ridge.risk.scale(ridge.theta, w) == pytest.approx(float(single) * 2.1)
+    assert ridge.risk.scale(ridge.theta) == pytest.approx(float(single))
+    assert ridge.risk.scale(ridge.theta, -w) == pytest.approx(float(single) * 2.1)
+    exact = Risk(ridge.risk.model, Data(ridge.X, ridge.X @ ridge.theta), SQUARED_ERROR, 0.1)  # a perfect fit
+    assert exact.scale(ridge.theta, w) == pytest.approx(bent)
+
+
+def test_a_few_examples_have_targets_as_different_as_can_be():
+    """The smallest and the largest, and one of a class that is rare."""
+    y = torch.randperm(50, generator=torch.Generator().manual_seed(0))
+    X = torch.stack([y, -y], 1).double()
+    points, targets = Risk(linear_model(2), Data(X, y.double()), SQUARED_ERROR).spread()
+    assert torch.equal(points, torch.stack([targets, -targets], 1))
+    assert {0.0, 49.0} <= set(targets.tolist()) and 8 <= len(targets) <= 12
+    rare = torch.zeros(1000).long().index_fill(0, torch.tensor([600, 601]), 1).index_fill(0, torch.tensor([7]), 2)
+    X = torch.ones(1000, 2).double()
+    _, labels = Risk(linear_model(2, 3), Data(X, rare), CROSS_ENTROPY).spread()
+    assert set(labels.tolist()) == {0, 1, 2}
+    few = Risk(linear_model(2), Data(X[:5], torch.arange(5.0).double()), SQUARED_ERROR).spread()[1]
+    assert sorted(few.tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_a_minimum_is_remembered_with_its_weights():
+    ridge = Ridge()
+    w = torch.linspace(0.1, 0.6, ridge.n, dtype=torch.float64)
+    assert not ridge.risk.is_known_minimum(ridge.theta, None)
+    ridge.risk.remember_minimum(ridge.theta, None)
+    assert ridge.risk.is_known_minimum(ridge.theta, None) and ridge.risk.is_known_minimum(ridge.theta, ridge.uniform)
+    assert not ridge.risk.is_known_minimum(ridge.theta, w)
+    assert not ridge.risk.is_known_minimum(ridge.theta + 1e-9, None)
+    assert not ridge.risk.but(l2=0.2).is_known_minimum(ridge.theta, None)
+
+
+def test_uniform_weights_are_in_the_format_of_the_data():
+    labels, ids = torch.tensor([0, 1, 1]), torch.tensor([[0, 1], [1, 0], [1, 1]])
+    for X, y, loss, dtype in (
+        (torch.ones(3, 2), labels, CROSS_ENTROPY, torch.float32),
+        (torch.ones(3, 2).double(), labels, CROSS_ENTROPY, torch.float64),
+        (ids, torch.zeros(3), SQUARED_ERROR, torch.float32),
+        (ids, labels, CROSS_ENTROPY, torch.float64),
+    ):
+        uniform = Risk(linear_model(2, 2), Data(X, y), loss).uniform
+        assert uniform.dtype == dtype and uniform.tolist() == pytest.approx([1 / 3] * 3)
+
+
+def test_a_risk_with_something_else_keeps_the_rest():
+    ridge = Ridge()
+    assert ridge.risk.but(l2=3.0).l2 == 3.0
+    with pytest.raises(ValueError, match="must not be negative"):
+        Risk(ridge.risk.model, ridge.risk.data, SQUARED_ERROR, float("nan"))
+    single = ridge.risk.to(torch.float32)
+    assert single.data.X.dtype == single.data.y.dtype == torch.float32 and single.l2 == ridge.l2
+    part = ridge.risk.part(torch.tensor([3, 1]))
+    assert torch.equal(part.data.y, ridge.y[[3, 1]]) and part.n == 2
+
+
+def test_one_direction_an_example_is_its_own(close):
+    """``(x_iᵀ v_i)²`` for the squared error, and σ'(f) times it for the logistic loss."""
+    risk, theta, _ = logistic_regression()
+    V = torch.randn(15, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    along = (risk.data.X * V).sum(1).square()
+    p = torch.sigmoid(risk.data.X @ theta)
+    close(risk.gauss_newton_curvatures(theta, V), p * (1 - p) * along)
+    squared = Risk(risk.model, risk.data, SQUARED_ERROR)
+    close(squared.gauss_newton_curvatures(theta, V), along)
+    for wrong in (V[:, :2], V[:14], V[:1]):
+        with pytest.raises(ValueError, match="give one direction a training example"):
+            risk.gauss_newton_curvatures(theta, wrong)
+
+
+def test_the_device_and_every_format_must_be_one():
+    risk = Risk(linear_model(2), Data(torch.ones(3, 2).double(), torch.zeros(3)), SQUARED_ERROR)
+    for theta in (torch.zeros(2), torch.zeros(2).double()):
+        with pytest.raises(TypeError, match="convert one"):
+            risk(theta)
+    good = Ridge()
+    with pytest.raises(ValueError, match="theta is on meta and the data on cpu"):
+        good.risk(torch.zeros(3, dtype=torch.float64, device="meta"))
+    with pytest.raises(TypeError, match=r"theta is torch\.int64: second derivatives need float64"):
+        good.risk(torch.zeros(3, dtype=torch.int64))

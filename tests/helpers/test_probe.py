@@ -1,0 +1,135 @@
+"""The probe of a model and a loss: what it finds out, and what it refuses, each from both sides of its limit."""
+
+import pytest
+import torch
+
+from helpers.probe import probe
+
+X = torch.randn(8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+Y = torch.randn(8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+THETA = torch.tensor([0.5, -1.0, 2.0]).double()
+
+
+def squared(theta, X, y):
+    return (X @ theta - y).square()
+
+
+def tried(losses, model=None, theta=THETA):
+    return probe(losses, model, theta, X, Y)
+
+
+def test_what_is_found_out_of_an_ordinary_loss():
+    """Of an example the graph of the loss keeps one number, the residual; the gradient's and its derivative's five."""
+    found = tried(squared)
+    assert found == {"vmap over examples": True, "vmap over models": True, "forward mode": True, "bytes an example": 40}
+
+
+def test_an_if_on_a_value_takes_a_loop_over_examples_and_models():
+    def branching(theta, X, y):
+        rows = [(x @ theta - t) ** 2 if x @ theta > 0 else 2 * (x @ theta - t) ** 2 for x, t in zip(X, y, strict=True)]
+        return torch.stack(rows)
+
+    found = tried(branching)
+    assert not found["vmap over examples"] and not found["vmap over models"] and found["forward mode"]
+
+
+def test_the_global_random_state_and_the_arguments_stay():
+    before, given, theta = torch.get_rng_state(), X.clone(), THETA.clone()
+    tried(squared, theta=theta)
+    assert torch.equal(torch.get_rng_state(), before) and torch.equal(X, given) and torch.equal(theta, THETA)
+
+
+@pytest.mark.parametrize(
+    ("company", "says"),
+    [(1e-10, None), (1e-7, "computes in fewer digits"), (1e-5, "computes in fewer digits"),
+     (1e-3, "depends on the other examples"), (1.0, "depends on the other examples")],
+)  # fmt: skip
+def test_how_much_company_may_change_a_loss(company, says):
+    def losses(theta, X, y):
+        return squared(theta, X, y) * (1 + company * (len(X) > 1))
+
+    if says is None:
+        tried(losses)
+    else:
+        with pytest.raises(ValueError, match=says):
+            tried(losses)
+
+
+def factor(value):
+    """The derivative times ``value``, the function as it is."""
+    return lambda f: f.detach() + value * (f - f.detach())
+
+
+@pytest.mark.parametrize(("value", "fits"), [(1.003, True), (0.997, True), (1.03, False), (0.97, False), (-1.0, False)])
+def test_a_derivative_may_be_wrong_by_less_than_a_per_cent(value, fits):
+    def losses(theta, X, y):
+        return (factor(value)(X @ theta) - y).square()
+
+    if fits:
+        tried(losses)
+    else:
+        with pytest.raises(ValueError, match="the gradient is not the derivative of the loss: along one direction"):
+            tried(losses)
+
+
+class Sine(torch.autograd.Function):
+    """Its derivative is right; what autograd takes for the derivative of that is nothing."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        return torch.sin(x)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(inputs[0])
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        return grad_output * torch.cos(ctx.saved_tensors[0].detach())
+
+
+def test_a_second_derivative_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"what torch\.func takes for the second derivative is not the derivative of"):
+        tried(lambda theta, X, y: 3 * Sine.apply(X @ theta))
+    tried(lambda theta, X, y: 3 * torch.sin(X @ theta))
+
+
+def test_single_gradients_must_add_up_to_that_of_all():
+    """Each loss has its value alone, and the derivative of the largest of its batch."""
+
+    def losses(theta, X, y):
+        f = X @ theta
+        return (f - y).square() + f.max() - f.max().detach()
+
+    with pytest.raises(ValueError, match="the gradients of the single examples do not add up"):
+        tried(losses)
+
+
+@pytest.mark.parametrize("late", [1, 3, 8])
+def test_what_is_seldom_random_is_called_often_enough(late):
+    """Who draws at all is called eight times more; who draws nothing, once."""
+    calls = []
+
+    def losses(theta, X, y):
+        torch.rand(1)
+        calls.append(1)
+        return squared(theta, X, y) * (1 + 1e-6 * (len(calls) == 1 + late))
+
+    with pytest.raises(ValueError, match="random, or remembers its calls"):
+        tried(losses)
+
+
+def test_what_is_not_finite_is_shown():
+    with pytest.raises(ValueError, match=r"losses are not finite at this theta: \(nan, nan, nan, \.\.\.\)"):
+        tried(lambda theta, X, y: squared(theta, X, y) * torch.nan)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_units_make_no_derivative_wrong(unit):
+    """Of the inputs, and of the targets with the parameters."""
+    probe(squared, None, THETA / unit, unit * X, Y)
+    probe(squared, None, unit * THETA, X, unit * Y)
+    with pytest.raises(ValueError, match="not the derivative of the loss"):
+        probe(lambda t, X, y: (factor(1.05)(X @ t) - y).square(), None, THETA / unit, unit * X, Y)
