@@ -187,7 +187,7 @@ def test_pyinfluence() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_bergson(at: Setting) -> None:
-    """Its inverse of the gradients' second moment, and the sign of its scores, train × test; its models are of language."""
+    """Its inverse of the gradients' second moment, and the sign of its scores, which are train × test."""
     inversion = pytest.importorskip("bergson.hessians.inversion", exc_type=ImportError)
     scorer = pytest.importorskip("bergson.score.scorer", exc_type=ImportError)
     S, eye = at.G.T @ at.G / N, torch.eye(P, dtype=torch.float64)
