@@ -183,3 +183,21 @@ def test_pyinfluence() -> None:
     s = gradients(X_test, y_test) @ torch.linalg.solve(H, gradients(X, y).T)
     scores = theirs.InfluenceFunctions().fit(model, X.numpy(), y.numpy()).explain(X_test.numpy(), y_test.numpy())
     torch.testing.assert_close(torch.tensor(scores), s / N, rtol=1e-3, atol=1e-3 * float(s.abs().max()) / N)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_bergson(at: Setting) -> None:
+    """Its inverse of the gradients' second moment, and the sign of its scores, which are train × test."""
+    inversion = pytest.importorskip("bergson.hessians.inversion", exc_type=ImportError)
+    scorer = pytest.importorskip("bergson.score.scorer", exc_type=ImportError)
+    S, eye = at.G.T @ at.G / N, torch.eye(P, dtype=torch.float64)
+    damped = inversion.invert_psd_matrix(S, "absolute_damped_inverse", damping_factor=2 * L2)
+    same(damped, torch.linalg.inv(S + 2 * L2 * eye))
+    same(inversion.invert_psd_matrix(S), torch.linalg.inv(S + S.trace() / P / 10 * eye))
+    written: list[Tensor] = []
+    score = scorer.Scorer(
+        {"layer": at.G_test @ damped}, ["layer"], lambda _, scores, query_offset: written.append(scores),
+        torch.device("cpu"), torch.float64,
+    )  # fmt: skip
+    score(list(range(N)), {"layer": at.G})
+    torch.testing.assert_close(written[0].double(), at.G @ damped @ at.G_test.T, rtol=1e-5, atol=1e-5)  # float32 sums
