@@ -1,7 +1,7 @@
 """``python -m benchmarks.trained``: where the trainings of the digits end, for the chapters to begin there.
 
 A chapter that needs this minimum does not train for it once more: it goes on from the stored parameters, to nine
-decimals, and certifies what it finds. That is the same minimum; chapter 16 trains from the initialisation, and compares.
+decimals, and certifies what it finds. Chapter 16 trains from the initialisation, and compares.
 """
 
 from __future__ import annotations
