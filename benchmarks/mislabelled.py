@@ -49,12 +49,12 @@ LEFT_OUT = 8  # so many careless mistakes are left out, one at a time
 BLAMED = 8  # so many training images are named, and left out together, for each misclassified test image
 
 
-def corrupted(y: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+def corrupted(y: Tensor, seed: int, true: int = 4, given_as: int = 9) -> tuple[Tensor, Tensor, Tensor]:
     """The labels as given, and the indices of the careless and of the systematic mistakes."""
     generator = torch.Generator().manual_seed(seed)
-    given, fours = y.clone(), (y == 4).nonzero().flatten()
+    given, fours = y.clone(), (y == true).nonzero().flatten()
     systematic = fours[torch.randperm(len(fours), generator=generator)[:SYSTEMATIC]]
-    given[systematic] = 9
+    given[systematic] = given_as
     others = torch.randperm(len(y), generator=generator)
     careless = others[~torch.isin(others, systematic)][:CARELESS]
     given[careless] = (given[careless] + torch.randint(1, 10, (CARELESS,), generator=generator)) % 10

@@ -22,6 +22,7 @@ from tools.build import SITE
 
 sys.path.insert(0, str(book.BOOK / "_ext"))
 import address
+import depth_numbers
 import light_pages
 import mathematics
 import page_furniture
@@ -135,6 +136,24 @@ def test_a_page_that_says_more_weighs_more():
     assert found["hat"]["about"] > found["hat"].get("other", 0)
     listed = search_order.weights({"book/ledger": about, "other": other, "third": Counter({"x": 100})})
     assert listed["hat"]["book/ledger"] < found["hat"]["about"]
+
+
+def test_a_page_in_depth_counts_for_itself():
+    bare = {
+        "01-a": {"figure": {"x": (1, 1)}},
+        "depth-b": {"figure": {"y": (7,), "z": (8,)}, "displaymath": {"e": (3,)}},
+    }
+    env = SimpleNamespace(
+        config=SimpleNamespace(root_doc="intro"),
+        toctree_includes={"intro": ["01-a", "depth-a", "depth-b"]},
+        toc_fignumbers=dict(bare),
+    )
+    depth_numbers.number(None, env)
+    assert env.toc_fignumbers["01-a"] == bare["01-a"]
+    assert env.toc_fignumbers["depth-b"]["figure"] == {"y": ("D2", 1), "z": ("D2", 2)}
+    assert env.toc_fignumbers["depth-b"]["displaymath"] == {"e": ("D2", 1)}
+    depth_numbers.take_back(None, env)  # else Sphinx would render these pages anew in every build
+    assert env.toc_fignumbers["depth-b"] == bare["depth-b"]
 
 
 def test_the_printed_book_leads_to_its_own_pages():
