@@ -119,7 +119,7 @@ class Minima:
 def check_stationary(H: HessianOperator, gtol: float | None = None) -> float:
     """``‖∇R(θ, w)‖`` if it is at most ``gtol`` times `Risk.scale`; raises `NotStationary` otherwise."""
     gtol = BROUGHT[H.theta.dtype] if gtol is None else gtol
-    norm, scale, l2 = H.gradient_norm, H.risk.scale(H.theta, H.weights), H.risk.l2
+    norm, scale, l2 = H.gradient_norm, H.scale, H.risk.l2
     if not norm <= gtol * scale:
         term = "has a strength for each parameter"
         if not isinstance(l2, Tensor):
@@ -296,7 +296,7 @@ def minimise_many(
         start: where to start, (p,) for all or (m, p).
         preconditioner: a positive definite matrix or operator (p, p) near the Hessian of every problem. The first step
             is then ``-H⁻¹∇R``, and the curvature that L-BFGS learns corrects ``H⁻¹``, not a multiple of the identity.
-        gtol: how small every ``‖∇R‖`` must become, as in `minimise`; the scale is that at the first start.
+        gtol: how small every ``‖∇R‖`` must become, as in `minimise`; the scale is that of the operator, or at the first start.
         max_steps: the number of evaluations allowed.
         throw: whether a problem without a certified minimum is an error. If not, `Minima.certified` tells.
 
@@ -315,7 +315,8 @@ def minimise_many(
     if start.shape not in ((p,), (m, p)):
         raise ValueError(f"start has shape {tuple(start.shape)}, for {m} problems: give ({p},) or ({m}, {p}).")
     P = None if preconditioner is None else _Preconditioner(preconditioner)
-    tolerance = (FOUND[start.dtype] if gtol is None else gtol) * risk.scale(first)
+    near = preconditioner if isinstance(preconditioner, HessianOperator) else HessianOperator(risk, first)
+    tolerance = (FOUND[start.dtype] if gtol is None else gtol) * near.scale
 
     # Some problems at a time, so that memory does not grow with m. No problem sees another, so nothing else changes.
     together = max(1, _NUMBERS_AT_ONCE // (risk.n * p))
@@ -407,7 +408,7 @@ def cause(H: HessianOperator, tolerance: float) -> str:
     risk, theta, norm = H.risk, H.theta, H.gradient_norm
     if not norm < float("inf"):
         return "the loss overflows; start elsewhere, or scale the inputs"
-    seen = 1e3 * torch.finfo(theta.dtype).eps * risk.scale(theta, H.weights)  # less is rounding
+    seen = 1e3 * torch.finfo(theta.dtype).eps * H.scale  # less is rounding
     if norm > max(tolerance, seen) and _kink(H):
         return (
             "the risk has a kink there: its slope jumps however short the step, as with ReLU, max-pooling or absolute "
