@@ -11,55 +11,33 @@ own session, and what ``page`` and ``files`` store; importing ``helpers`` change
 
 from typing import TYPE_CHECKING, Any
 
+# fmt: off
+# isort: off
 from .auditing import Audit, audit, damping_sensitivity, leverage
 from .cluster import influence_on, leave_group_out_on
 from .curvature import (
-    HessianOperator,
-    NotPositiveDefinite,
-    cholesky_solve,
-    condition_number,
-    extreme_eigenvalues,
-    hessian_vector_product,
-    spectrum,
-)  # fmt: skip
+    HessianOperator, NotPositiveDefinite, cholesky_solve, condition_number, extreme_eigenvalues,
+    hessian_vector_product, spectrum
+)
 from .data import Data, digits, ring
 from .datamodeling import DatamodelingScore, linear_datamodeling_score
 from .influences import argmin, influence, predicted_change
 from .jackknife import cross_validated_losses, standard_errors
 from .models import FlatModel, flatten, mlp
 from .optimum import (
-    Certificate,
-    Minima,
-    NotAMinimum,
-    NotConverged,
-    NotStationary,
-    certify,
-    fix_gauge,
-    minimise,
-    minimise_many,
-)  # fmt: skip
+    Certificate, Minima, NotAMinimum, NotConverged, NotStationary, certify, fix_gauge, minimise, minimise_many
+)
 from .page.checks import CheckFailed, central_difference, differs, holds
 from .page.notebook import NotStored, note, setup, stored_run, table
 from .retraining import (
-    Agreement,
-    actual_change,
-    agreement,
-    leave_group_out,
-    leave_one_out,
-    leave_out_weights,
-    rank_correlation,
-)  # fmt: skip
+    Agreement, actual_change, agreement, leave_group_out, leave_one_out, leave_out_weights, rank_correlation
+)
 from .risk import CROSS_ENTROPY, LOGISTIC, SQUARED_ERROR, Loss, Risk
 from .solvers import (
-    NotSolved,
-    Solution,
-    block_conjugate_gradients,
-    conjugate_gradients,
-    direct,
-    lissa,
-    pseudo_inverse,
-    refined,
-)  # fmt: skip
+    NotSolved, Solution, block_conjugate_gradients, conjugate_gradients, direct, lissa, pseudo_inverse, refined
+)
+# isort: on
+# fmt: on
 
 if TYPE_CHECKING:
     from .page.typeset import NotEvaluated, typeset

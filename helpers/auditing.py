@@ -280,7 +280,7 @@ def _finding(good: bool, name: str, found: str, remedy: str, verdict: Verdict = 
 
 def _at_the_point(H: HessianOperator, d: Tensor, condition: float, gtol: float) -> tuple[Finding, ...]:
     """What the theorem needs: no gradient, and only positive eigenvalues ``d``."""
-    norm, scale = H.gradient_norm, H.risk.scale(H.theta, H.weights)
+    norm, scale = H.gradient_norm, H.scale
     stationary, minimum = norm <= gtol * scale, bool(is_minimum(H.theta, 0.0, d))
     gradient = f"at most {gtol:.0e} of its scale" if stationary else f"{norm:.1e}, more than {gtol:.0e} of its scale"
     curvature = f"condition number {condition:.0f}" if minimum else f"{int((d < 0).sum())} of {len(d)} negative"

@@ -83,10 +83,11 @@ def leave_group_out_on(
     ]
     d = theta.dtype
     W = leave_out_weights(risk.n, groups, convention, weights=weights, dtype=d, device=theta.device)  # or a refusal
-    forms = [[(d, (len(g), len(theta))), *[(d, (len(g),))] * 3, (torch.bool, (len(g),))] for g, _ in pieces]
+    p, sizes = len(theta), [len(g) for g, _ in pieces]
+    forms = [[(d, (m, p)), (d, (m,)), (d, (m,)), (torch.bool, (m,)), (d, (m,))] for m in sizes]
     shared = (risk, theta, convention, weights, gtol)
     found = _run(client, _leave_out, shared, pieces, ("group", chunk), store, forms)
-    thetas, norms, smallest, tolerances, certified = (torch.cat(parts) for parts in zip(*found, strict=True))
+    thetas, norms, smallest, certified, tolerances = map(torch.cat, zip(*found, strict=True))
     minima = Minima(thetas, norms, smallest, certified, float(tolerances.max()))
     return minima.or_raise(risk, W, "group") if throw else minima
 
@@ -119,8 +120,7 @@ def _leave_out(shared: Any, piece: Any) -> tuple[Tensor, ...]:
     found = leave_group_out(
         risk, theta, groups, convention=convention, weights=weights, start=start, gtol=gtol, throw=False
     )
-    tolerances = torch.full_like(found.gradient_norms, found.tolerance)
-    return found.thetas, found.gradient_norms, found.smallest_eigenvalues, tolerances, found.certified
+    return *found.rows, torch.full_like(found.gradient_norms, found.tolerance)
 
 
 def _influence(shared: Any, piece: Any) -> Tensor:

@@ -111,6 +111,11 @@ class HessianOperator:
         return float(self.risk.gradient(self.theta, self.weights).norm())
 
     @cached_property
+    def scale(self) -> float:
+        """`Risk.scale`, what ``‖∇R‖`` is small or large against."""
+        return self.risk.scale(self.theta, self.weights, self._without_damping)
+
+    @cached_property
     def _without_damping(self) -> Callable[[Tensor], Tensor]:
         return self.risk.products(self.theta, self.weights)
 

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
+
+from .retraining import members_of, spearman
 
 
 @dataclass(frozen=True)
@@ -63,30 +64,18 @@ def linear_datamodeling_score(influence: Tensor, groups: Sequence[Sequence[int]]
             f"influence has shape {tuple(influence.shape)}, there are {m} groups, and actual has shape "
             f"{tuple(actual.shape)}: (n_test, n) and (n_test, m) were expected."
         )
-    members = [sorted({int(i) for i in group}) for group in groups]
     sizes = sorted({len(group) for group in groups})
     if m < 4 or len(sizes) > 1:
         raise ValueError(f"there are {m} groups, of {sizes} points: at least four are needed, all of one size.")
-    n = influence.shape[1]
-    for k, group in enumerate(members):
-        if not group or len(group) < len(groups[k]) or group[0] < 0 or group[-1] >= n:
-            raise ValueError(f"group {k} needs at least one index, each once, from 0 to {n - 1}.")
+    members = members_of(groups, influence.shape[1])
     scores, changes = influence.detach().double().cpu(), actual.detach().double().cpu()
     if not bool(torch.isfinite(scores).all() and torch.isfinite(changes).all()):
         raise ValueError("some values are not finite: leave out the groups whose retraining found no minimum.")
     predicted = -torch.stack([scores[:, group].sum(1) for group in members], 1)
-    each = _spearman(predicted, changes)
-    if not bool(torch.isfinite(each).all()):
-        bad = (~torch.isfinite(each)).nonzero().flatten().tolist()
+    each = spearman(predicted, changes)
+    if bad := (~torch.isfinite(each)).nonzero().flatten().tolist():
         raise ValueError(f"all predictions or all changes are the same for test points {bad[:5]}: nothing to order.")
-    without = torch.arange(m)[None].repeat(m, 1)[~torch.eye(m, dtype=torch.bool)].reshape(m, m - 1)
-    jackknife = torch.stack([_spearman(predicted[:, rest], changes[:, rest]).mean() for rest in without])
+    without = ~torch.eye(m, dtype=torch.bool)
+    jackknife = torch.stack([spearman(predicted[:, rest], changes[:, rest]).mean() for rest in without])
     error = ((m - 1) / m * (jackknife - jackknife.mean()).square().sum()).sqrt()
     return DatamodelingScore(float(each.mean()), float(error), each, m)
-
-
-def _spearman(x: Tensor, y: Tensor) -> Tensor:
-    """Pearson's correlation of the ranks, row by row; equal values share a rank."""
-    a, b = (torch.from_numpy(rankdata(values.numpy(), axis=1)) for values in (x, y))
-    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
-    return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))

@@ -119,7 +119,7 @@ class Minima:
 def check_stationary(H: HessianOperator, gtol: float | None = None) -> float:
     """``‖∇R(θ, w)‖`` if it is at most ``gtol`` times `Risk.scale`; raises `NotStationary` otherwise."""
     gtol = BROUGHT[H.theta.dtype] if gtol is None else gtol
-    norm, scale, l2 = H.gradient_norm, H.risk.scale(H.theta, H.weights), H.risk.l2
+    norm, scale, l2 = H.gradient_norm, H.scale, H.risk.l2
     if not norm <= gtol * scale:
         term = "has a strength for each parameter"
         if not isinstance(l2, Tensor):
@@ -219,12 +219,7 @@ def _flat(H: HessianOperator) -> tuple[Tensor, float, bool]:
 
 @torch.inference_mode(False)
 def minimise(
-    risk: Risk,
-    start: Tensor,
-    weights: Tensor | None = None,
-    *,
-    gtol: float | None = None,
-    max_steps: int = 2000,
+    risk: Risk, start: Tensor, weights: Tensor | None = None, *, gtol: float | None = None, max_steps: int = 2000
 ) -> Certificate:
     """A certified minimum of ``R(·, w)``, from ``start`` (p,): L-BFGS until the end is near, then Newton's steps.
 
@@ -296,7 +291,7 @@ def minimise_many(
         start: where to start, (p,) for all or (m, p).
         preconditioner: a positive definite matrix or operator (p, p) near the Hessian of every problem. The first step
             is then ``-H⁻¹∇R``, and the curvature that L-BFGS learns corrects ``H⁻¹``, not a multiple of the identity.
-        gtol: how small every ``‖∇R‖`` must become, as in `minimise`; the scale is that at the first start.
+        gtol: how small every ``‖∇R‖`` must become, as in `minimise`; scaled as at the operator or first start.
         max_steps: the number of evaluations allowed.
         throw: whether a problem without a certified minimum is an error. If not, `Minima.certified` tells.
 
@@ -315,7 +310,8 @@ def minimise_many(
     if start.shape not in ((p,), (m, p)):
         raise ValueError(f"start has shape {tuple(start.shape)}, for {m} problems: give ({p},) or ({m}, {p}).")
     P = None if preconditioner is None else _Preconditioner(preconditioner)
-    tolerance = (FOUND[start.dtype] if gtol is None else gtol) * risk.scale(first)
+    near = preconditioner if isinstance(preconditioner, HessianOperator) else HessianOperator(risk, first)
+    tolerance = (FOUND[start.dtype] if gtol is None else gtol) * near.scale
 
     # Some problems at a time, so that memory does not grow with m. No problem sees another, so nothing else changes.
     together = max(1, _NUMBERS_AT_ONCE // (risk.n * p))
@@ -407,7 +403,7 @@ def cause(H: HessianOperator, tolerance: float) -> str:
     risk, theta, norm = H.risk, H.theta, H.gradient_norm
     if not norm < float("inf"):
         return "the loss overflows; start elsewhere, or scale the inputs"
-    seen = 1e3 * torch.finfo(theta.dtype).eps * risk.scale(theta, H.weights)  # less is rounding
+    seen = 1e3 * torch.finfo(theta.dtype).eps * H.scale  # less is rounding
     if norm > max(tolerance, seen) and _kink(H):
         return (
             "the risk has a kink there: its slope jumps however short the step, as with ReLU, max-pooling or absolute "
@@ -517,36 +513,29 @@ def _extreme_eigenvalues_many(risk: Risk, thetas: Tensor, W: Tensor, P: _Precond
     return torch.stack([low * torch.where(low > 0, smallest, largest), largest * high], 1)
 
 
-def _lbfgs_many(
-    risk: Risk, W: Tensor, start: Tensor, P: _Preconditioner | None, gtol: float, max_steps: int, memory: int = 20
-) -> Tensor:
+def _lbfgs_many(risk: Risk, W: Tensor, start: Tensor, P: _Preconditioner | None, gtol: float, max_steps: int) -> Tensor:
     """Where L-BFGS, run on every problem at once, ends: (m, p). ``P`` is the preconditioner.
 
     Along its direction ``d`` each problem looks for a step ``t`` between ``low``, known to be too short, and ``high``,
     known to be too long, by doubling and bisection. Long enough and short enough are Wolfe's two conditions.
     """
-    found = start.clone()
+    found, theta = start.clone(), start
     problem = torch.arange(len(W), device=W.device)  # which problem each row of the batch is
-    theta = start
     R, g = risk.values_and_gradients(theta, W)
-    # The last steps s and changes of gradient y of each problem, newest last; 1/sᵀy is 0 where there is none yet.
-    S = theta.new_zeros(memory, *theta.shape)
-    Y, inverse_sy = S.clone(), theta.new_zeros(memory, len(W))
-    scale = 1 / g.abs().sum(1).clamp(min=1.0)  # the first step is short: its length is not known
-    d = _lbfgs_direction(g, S[:0], Y[:0], inverse_sy[:0], scale, P)
+    memory = _Memory(g, P)
+    d = memory.direction(g)
     t, low, high = torch.ones_like(R), torch.zeros_like(R), torch.full_like(R, torch.inf)
 
-    for step in range(1, max_steps + 1):
+    for _ in range(max_steps):
         # Of a problem whose step has shrunk to rounding nothing more is to be had this way.
         todo = (g.norm(dim=1) > gtol) & (t * d.norm(dim=1) > torch.finfo(t.dtype).eps * theta.norm(dim=1))
         if not todo.all():
             found[problem] = theta
             if not todo.any():
                 break
-            problem, W, theta, R, g = (a[todo] for a in (problem, W, theta, R, g))
-            scale, d, t, low, high = (a[todo] for a in (scale, d, t, low, high))
-            S, Y, inverse_sy = (a[:, todo] for a in (S, Y, inverse_sy))
-
+            problem, W, theta, R, g = (rows[todo] for rows in (problem, W, theta, R, g))
+            d, t, low, high = (rows[todo] for rows in (d, t, low, high))
+            memory.keep(todo)
         new_theta = theta + t[:, None] * d
         new_R, new_g = risk.values_and_gradients(new_theta, W)
         slope, new_slope = vecdot(g, d), vecdot(new_g, d)
@@ -557,36 +546,47 @@ def _lbfgs_many(
         high, low = torch.where(long, t, high), torch.where(short, t, low)
         t = torch.where(high.isinf(), 2 * t, (low + high) / 2)
         accepted = ~(long | short)
-        if not accepted.any():
-            continue
-
-        s, y = new_theta - theta, new_g - g
-        sy = vecdot(s, y)  # positive: the slope has risen
-        k = accepted.nonzero().flatten()
-        used = slice(-min(step, memory), None)
-        for memories, newest in ((S[used], s), (Y[used], y), (inverse_sy[used], 1 / sy)):
-            memories[:, k] = torch.cat([memories[1:, k], newest[None, k]])
-        scale = torch.where(accepted, sy / vecdot(y, y), scale)
-        R = torch.where(accepted, new_R, R)
-        theta, g = torch.where(accepted[:, None], new_theta, theta), torch.where(accepted[:, None], new_g, g)
-        new_d = _lbfgs_direction(g, S[used], Y[used], inverse_sy[used], scale, P)
-        d = torch.where(accepted[:, None], new_d, d)
-        t, low, high = t.where(~accepted, 1.0), low.where(~accepted, 0.0), high.where(~accepted, torch.inf)
+        if accepted.any():
+            memory.add(accepted, new_theta - theta, new_g - g)
+            R, row = torch.where(accepted, new_R, R), accepted[:, None]
+            theta, g = torch.where(row, new_theta, theta), torch.where(row, new_g, g)
+            d = torch.where(row, memory.direction(g), d)
+            t, low, high = t.where(~accepted, 1.0), low.where(~accepted, 0.0), high.where(~accepted, torch.inf)
     found[problem] = theta
     return found
 
 
-def _lbfgs_direction(
-    g: Tensor, S: Tensor, Y: Tensor, inverse_sy: Tensor, scale: Tensor, P: _Preconditioner | None
-) -> Tensor:
-    """``-B∇R`` (m, p) with the L-BFGS approximation ``B`` of each inverse Hessian, by Nocedal's two loops."""
-    memories = list(zip(S.unbind(), Y.unbind(), inverse_sy.unbind(), strict=True))
-    q, coefficients = g, []
-    for s, y, r in reversed(memories):
-        a = r * vecdot(s, q)
-        q = torch.addcmul(q, a[:, None], y, value=-1)
-        coefficients.append(a)
-    d = scale[:, None] * q if P is None else P.solve(q.T).T
-    for (s, y, r), a in zip(memories, reversed(coefficients), strict=True):
-        d = torch.addcmul(d, (a - r * vecdot(y, d))[:, None], s)
-    return -d
+class _Memory:
+    """The L-BFGS approximation ``B`` of each problem's inverse Hessian, by its last steps ``s`` and changes of gradient
+    ``y``, newest last; ``1/sᵀy`` is 0 where there is none yet."""
+
+    def __init__(self, g: Tensor, P: _Preconditioner | None, size: int = 20) -> None:
+        self.P, self.size, self.used = P, size, 0
+        self.S, self.Y = g.new_zeros(2, size, *g.shape)
+        self.inverse_sy = g.new_zeros(size, len(g))
+        self.scale = 1 / g.abs().sum(1).clamp(min=1.0)  # the first step is short: its length is not known
+
+    def keep(self, rows: Tensor) -> None:
+        self.S, self.Y, self.inverse_sy = self.S[:, rows], self.Y[:, rows], self.inverse_sy[:, rows]
+        self.scale = self.scale[rows]
+
+    def add(self, rows: Tensor, s: Tensor, y: Tensor) -> None:
+        self.used = min(self.used + 1, self.size)
+        sy, k = vecdot(s, y), rows.nonzero().flatten()  # sᵀy is positive: the slope has risen
+        for memories, newest in ((self.S, s), (self.Y, y), (self.inverse_sy, 1 / sy)):
+            some = memories[self.size - self.used :]
+            some[:, k] = torch.cat([some[1:, k], newest[None, k]])
+        self.scale = torch.where(rows, sy / vecdot(y, y), self.scale)
+
+    def direction(self, g: Tensor) -> Tensor:
+        """``-B∇R`` (m, p), by Nocedal's two loops."""
+        memories = [each[self.size - self.used :].unbind() for each in (self.S, self.Y, self.inverse_sy)]
+        triples = list(zip(*memories, strict=True))
+        q, coefficients = g, []
+        for s, y, r in reversed(triples):
+            coefficients.append(r * vecdot(s, q))
+            q = torch.addcmul(q, coefficients[-1][:, None], y, value=-1)
+        d = self.scale[:, None] * q if self.P is None else self.P.solve(q.T).T
+        for (s, y, r), a in zip(triples, reversed(coefficients), strict=True):
+            d = torch.addcmul(d, (a - r * vecdot(y, d))[:, None], s)
+        return -d

@@ -15,6 +15,7 @@ ValueError: the loss of an example depends on the other examples in its batch: .
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -139,7 +140,9 @@ def _derivatives(losses: Losses, together: Tensor, theta: Tensor, X: Tensor, y: 
     size = float(singles.norm(dim=1).sum())
     wrong = "what torch.func takes for the second derivative is not the derivative of the gradient"
     _refuse_wrong_derivative(grad(total), lambda d: vjp(grad(total), theta)[1](d)[0], theta, size, wrong)
-    second = _tried(lambda: jvp(grad(total), (theta,), (g,))[1])
+    with warnings.catch_warnings():  # from torch 2.14 on, its own forward mode warns at the first use in a process
+        warnings.filterwarnings("ignore", r".torch\.jit\.script. is", FutureWarning)
+        second = _tried(lambda: jvp(grad(total), (theta,), (g,))[1])
     return {
         "vmap over examples": _near(_tried(lambda: vmap(partial(grad(loss_of_one), theta))(X, y)), singles),
         "vmap over models": _near(

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 from torch import Tensor
+from torch.linalg import vecdot
 
 from .curvature import HessianOperator
 from .data import Data
@@ -51,10 +52,7 @@ def leave_out_weights(
     groups = [[i] for i in range(n)] if groups is None else groups
     w = torch.full((n,), 1 / n, dtype=dtype, device=device or "cpu") if weights is None else weights
     W, total = w.repeat(len(groups), 1), w.sum()
-    for k, group in enumerate(groups):
-        members = [int(i) for i in group]
-        if not members or len(set(members)) < len(members) or not all(0 <= i < n for i in members):
-            raise ValueError(f"group {k} is {members}: it needs at least one index, each once, from 0 to {n - 1}.")
+    for k, members in enumerate(members_of(groups, n)):
         W[k, members] = 0.0
         if not bool(W[k].any()):
             raise ValueError(f"group {k} holds all {n} examples that have a weight: nothing is left to train on.")
@@ -63,6 +61,15 @@ def leave_out_weights(
         elif convention == "mean":
             W[k] *= total / W[k].sum()
     return W
+
+
+def members_of(groups: Sequence[Sequence[int]], n: int) -> list[list[int]]:
+    """The indices in each group; raises ValueError for an empty group, one twice, or one outside 0 … n-1."""
+    members = [[int(i) for i in group] for group in groups]
+    for k, group in enumerate(members):
+        if not group or len(set(group)) < len(group) or not all(0 <= i < n for i in group):
+            raise ValueError(f"group {k} is {group}: it needs at least one index, each once, from 0 to {n - 1}.")
+    return members
 
 
 def leave_one_out(risk: Risk, theta: Tensor, **options: Any) -> Minima:
@@ -159,20 +166,26 @@ def agreement(predicted: Tensor, actual: Tensor) -> Agreement:
             of a model that ignores the parameters it is differentiated by).
     """
     x, y = _pairs(predicted, actual)
-    dx, dy = x - x.mean(), y - y.mean()
-    slope = dx @ dy / (dx @ dx)
-    return Agreement(
-        r=float(dx @ dy / (dx.norm() * dy.norm())),
-        slope=float(slope),
-        intercept=float(y.mean() - slope * x.mean()),
-        largest_error=float((x - y).abs().max()),
-    )
+    r = correlation(x, y)
+    slope = r * y.std() / x.std()
+    intercept, largest_error = y.mean() - slope * x.mean(), (x - y).abs().max()
+    return Agreement(float(r), float(slope), float(intercept), float(largest_error))
 
 
 def rank_correlation(predicted: Tensor, actual: Tensor) -> float:
     """Spearman's correlation: Pearson's of the ranks, where equal values share one. Raises as `agreement`."""
-    x, y = _pairs(predicted, actual)
-    return float(spearmanr(x.numpy(), y.numpy()).statistic)
+    return float(spearman(*_pairs(predicted, actual)))
+
+
+def correlation(x: Tensor, y: Tensor) -> Tensor:
+    """Pearson's correlation of ``x`` and ``y`` (..., k), row by row, (...)."""
+    x, y = (values - values.mean(-1, keepdim=True) for values in (x, y))
+    return vecdot(x, y) / (x.norm(dim=-1) * y.norm(dim=-1))
+
+
+def spearman(x: Tensor, y: Tensor) -> Tensor:
+    """Pearson's correlation of the ranks, row by row; equal values share a rank."""
+    return correlation(*(torch.from_numpy(rankdata(values.numpy(), axis=-1)) for values in (x, y)))
 
 
 def _pairs(predicted: Tensor, actual: Tensor) -> tuple[Tensor, Tensor]:

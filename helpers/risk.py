@@ -313,17 +313,20 @@ class Risk:
 
         return self._each(along, self.data.X, self.data.y, V)
 
-    def scale(self, theta: Tensor, weights: Tensor | None = None) -> float:
+    def scale(
+        self, theta: Tensor, weights: Tensor | None = None, products: Callable[[Tensor], Tensor] | None = None
+    ) -> float:
         """What ``‖∇R‖`` is small or large against, whatever the units of targets or inputs.
 
         The root mean square of a few single gradients; or, where the model fits nearly exactly and these vanish,
-        ``‖Hθ‖``, the gradient that shrinking the parameters to nothing would leave.
+        ``‖Hθ‖``, the gradient that shrinking the parameters to nothing would leave (by the `products` there, if given).
         """
         theta = self.check_theta(theta).detach()
         weights = self.check_weights(weights, theta)
         G = self._gradients(theta, *self.spread())
         single = G.norm(dim=1).square().mean().sqrt() * weights.abs().sum()
-        return float(torch.maximum(single, self.products(theta, weights)(theta[None])[0].norm()))
+        products = products or self.products(theta, weights)
+        return float(torch.maximum(single, products(theta[None])[0].norm()))
 
     def remember_minimum(self, theta: Tensor, weights: Tensor | None) -> None:
         """That ``theta`` is certified as a minimum with these weights; `is_known_minimum` tells."""
