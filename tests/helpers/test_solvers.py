@@ -388,13 +388,14 @@ def test_what_does_not_fit_into_memory_is_refused_before(trained, monkeypatch):
 
 def test_an_allocation_that_fails_is_explained(trained, monkeypatch):
     H = HessianOperator(trained.risk, trained.theta)
+    for message in ("DefaultCPUAllocator: can't allocate memory", "CUDA out of memory", "Failed to allocate 8 GiB"):
 
-    def full(*arguments):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        def full(*arguments, message=message):
+            raise RuntimeError(message)
 
-    monkeypatch.setattr(type(trained.risk), "dense", full)
-    with pytest.raises(MemoryError, match=r"not enough memory .* use its products"):
-        H.dense()
+        monkeypatch.setattr(type(trained.risk), "dense", full)
+        with pytest.raises(MemoryError, match=r"not enough memory .* use its products"):
+            H.dense()
     monkeypatch.setattr(type(trained.risk), "dense", lambda *arguments: (_ for _ in ()).throw(RuntimeError("other")))
     with pytest.raises(RuntimeError, match="other"):
         H.dense()
