@@ -4,6 +4,9 @@ Digits, 1,000 training images, a network with 1,210 parameters, 200 steps with m
 10 and 50 % are left out, and the training runs again: with the same seed (the same initialisation and the same
 batches), and with others. Each method scores all training images for fifty test images, from three runs. It takes some
 minutes on one thread, and no test runs it: the chapter prints the stored numbers and repeats a slice of them.
+
+``lds`` holds each method's score from each run, and the standard error of their mean for the draw of the groups;
+``paired`` that of the difference of two methods, which share their groups: a matrix in the order of ``names``.
 """
 
 from __future__ import annotations
@@ -20,12 +23,25 @@ from torch.func import grad, jacrev, vmap
 from torch.nn.functional import one_hot
 
 from benchmarks.measure import RUNS, write_run
-from helpers import CROSS_ENTROPY, Data, Risk, digits, leave_out_weights, linear_datamodeling_score, mlp
+from helpers import (
+    CROSS_ENTROPY,
+    Data,
+    HessianOperator,
+    Risk,
+    conjugate_gradients,
+    digits,
+    leave_out_weights,
+    linear_datamodeling_score,
+    lissa,
+    minimise,
+    mlp,
+)
 
 STORED = RUNS / "attribution.json"
 N, N_TEST, HIDDEN, K, BATCH, BETA, PEAK, L2 = 1000, 50, 16, 200, 50, 0.9, 0.1, 1e-3
 FRACTIONS = (0.01, 0.1, 0.5)
 GROUPS, RUNS_JUDGED, SEEDS = 100, 3, 9
+LISSA_DEPTH = 1000
 ETA = PEAK * (1 + torch.cos(torch.pi * torch.arange(K, dtype=torch.float64) / K)) / 2
 
 
@@ -154,6 +170,49 @@ def trak(risk: Risk, theta: Tensor, test: Data, k: int = 256, draws: int = 5) ->
     return total  # of the loss: more margin is less loss
 
 
+def datainf(risk: Risk, G: Tensor, g: Tensor) -> Tensor:
+    """DataInf (book: No minimum to certify), each tensor of the parameters by itself, with its authors' damping."""
+    scores = torch.zeros(len(g), N)
+    sizes = [part.numel() for part in risk.model.unflatten(torch.zeros(risk.model.p)).values()]
+    for A, a in zip(G.split(sizes, 1), g.split(sizes, 1), strict=True):
+        square = A.square().sum(1)
+        delta = 0.1 * square.mean() / A.shape[1]
+        product = a @ A.T
+        scores -= (product - (product / (delta + square)) @ (A @ A.T) / N) / delta
+    return scores
+
+
+def at_the_minimum(risk: Risk, theta: Tensor, test: Data) -> Tensor:
+    """The influence function at the certified minimum to which training on leads, by conjugate gradients."""
+    theta_hat = minimise(risk, theta).theta
+    H, g = risk.hessian(theta_hat), risk.gradients(theta_hat, test)
+    return -conjugate_gradients(H, g.T, rtol=1e-6).X.T @ risk.gradients(theta_hat).T
+
+
+def replicates(scores: Tensor, left_out: list[list[int]], actual: Tensor) -> tuple[float, float, Tensor]:
+    """The score, its standard error, and the scores without each group in turn, (groups,)."""
+    found = linear_datamodeling_score(scores, left_out, actual)
+    predicted = -torch.stack([scores[:, group].sum(1) for group in left_out], 1)
+    m = len(left_out)
+    rest = ~torch.eye(m, dtype=torch.bool)
+
+    def ranks(x: Tensor) -> Tensor:  # (n_test, m, m - 1): in row j those of all but group j; equal values share one
+        below = (x[:, None, :] < x[:, :, None]).double() + 0.5 * (x[:, None, :] == x[:, :, None])
+        of_the_rest = (below.sum(2, keepdim=True) - below).mT  # row j: without what stands below because of group j
+        return of_the_rest[:, rest].reshape(len(x), m, m - 1) - (m - 1) / 2
+
+    a, b = ranks(predicted), ranks(actual)
+    without = ((a * b).sum(2) / (a.norm(dim=2) * b.norm(dim=2))).mean(0)
+    assert abs(float(spread(without)) - found.error) < 1e-9
+    return found.score, found.error, without
+
+
+def spread(without: Tensor) -> Tensor:
+    """The jackknife's standard error of what was computed without each group in turn, along the first axis."""
+    m = len(without)
+    return ((m - 1) / m * (without - without.mean(0)).square().sum(0)).sqrt()
+
+
 def methods(risk: Risk, path: Tensor, seed: int, test: Data) -> dict[str, Tensor]:
     """Each method's scores ℐ (n_test, N), positive where more weight raises the test loss."""
     theta, p = path[K], risk.model.p
@@ -164,6 +223,8 @@ def methods(risk: Risk, path: Tensor, seed: int, test: Data) -> dict[str, Tensor
     H = risk.hessian(theta)
     d, V = torch.linalg.eigh(H)
     Q, scale = ekfac(risk, theta, delta)
+    damped = HessianOperator(risk, theta, damping=delta)
+    summed = lissa(damped, g.T, scale=2 * float(d[-1]), depth=LISSA_DEPTH, batch=BATCH, rtol=float("inf")).X
     solved = partial(torch.linalg.solve, B=G.T)
     return {
         "derivative of the run": run_derivative(risk, path, seed, test),
@@ -172,9 +233,12 @@ def methods(risk: Risk, path: Tensor, seed: int, test: Data) -> dict[str, Tensor
         "Gauss–Newton, δ of the run": -g @ solved(GN + (2 * L2 + delta) * I),
         "Gauss–Newton, δ = 0": -g @ solved(GN + 2 * L2 * I),
         "|H|, δ of the run": -((g @ V) / (d.abs() + delta)) @ (G @ V).T,
+        "LiSSA, δ of the run": -summed.T @ G.T,
         "EK-FAC, δ of the run": -((g @ Q) / scale) @ (G @ Q).T,
         "empirical Fisher, δ of the run": -g @ solved(G.T @ G / N + (2 * L2 + delta) * I),
+        "exact, at the minimum (CG)": at_the_minimum(risk, theta, test),
         "TRAK": trak(risk, theta, test),
+        "DataInf": datainf(risk, G, g),
         "in-run, first order": run_derivative(risk, path, seed, test, on_the_way=True),
         "gradient product": -g @ G.T,
         "pixels, same class or not": -(test.X @ risk.data.X.T) * (2.0 * (test.y[:, None] == risk.data.y) - 1),
@@ -187,54 +251,56 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
-    begun = time.perf_counter()
+    begun = time.process_time()
     risk, test = problem()
     everything = risk.uniform[None]
     paths = [trained(risk, everything, seed)[:, 0] for seed in range(RUNS_JUDGED)]
     scores = [methods(risk, path, seed, test) for seed, path in enumerate(paths)]
-    print(f"scores: {time.perf_counter() - begun:.0f} s", flush=True)
+    print(f"scores: {time.process_time() - begun:.0f} s", flush=True)
 
     def accuracy(theta: Tensor) -> float:
         return float((risk.model(theta, test.X).argmax(1) == test.y).double().mean())
 
-    rows: dict[str, Any] = {name: {} for name in scores[0]}
+    rows: dict[str, dict[str, list[tuple[float, float, Tensor]]]] = {}
     for fraction in FRACTIONS:
         left_out = groups(fraction)
         W = leave_out_weights(N, left_out)
         # (seeds, n_test, groups): the test losses after each retraining
         after = torch.stack([losses(risk, trained(risk, W, seed)[-1], test) for seed in range(SEEDS)])
-        print(f"{fraction:.0%} left out: {time.perf_counter() - begun:.0f} s", flush=True)
+        print(f"{fraction:.0%} left out: {time.process_time() - begun:.0f} s", flush=True)
+        single = [[k] for k in range(GROUPS)]
         for seed in range(RUNS_JUDGED):
             others = after[[s for s in range(SEEDS) if s != seed]]
             targets = {"this run": after[seed], "other runs": others.mean(0)}
-            for against, actual in targets.items():
-                for name, values in scores[seed].items():
-                    found = linear_datamodeling_score(values, left_out, actual)
-                    rows[name].setdefault(f"{fraction:g} {against}", []).append([found.score, found.error])
+            judged = [(name, values, left_out, to) for name, values in scores[seed].items() for to in targets]
             # A group as a "training point" of its own, scored by what leaving it out did to other runs.
-            single = [[k] for k in range(GROUPS)]
-            for name, known, against in (
-                ("another run, retrained", others[0], "this run"),
-                ("eight runs, retrained", others.mean(0), "this run"),
-                ("this run, retrained", after[seed], "other runs"),
-            ):
-                found = linear_datamodeling_score(-known, single, targets[against])
-                rows.setdefault(name, {}).setdefault(f"{fraction:g} {against}", []).append([found.score, found.error])
-    table = {
-        name: {
-            key: {"runs": [round(s, 4) for s, _ in found], "error": round(sum(e for _, e in found) / len(found), 4)}
-            for key, found in row.items()
-        }
-        for name, row in rows.items()
-    }
+            judged += [
+                ("another run, retrained", -others[0], single, "this run"),
+                ("eight runs, retrained", -others.mean(0), single, "this run"),
+                ("this run, retrained", -after[seed], single, "other runs"),
+            ]
+            for name, values, which, to in judged:
+                found = replicates(values, which, targets[to])
+                rows.setdefault(name, {}).setdefault(f"{fraction:g} {to}", []).append(found)
+    table: dict[str, dict[str, Any]] = {name: {} for name in rows}
+    paired: dict[str, Any] = {}
+    for key in rows["TRAK"]:
+        names = [name for name in rows if key in rows[name]]
+        without = torch.stack([torch.stack([r for _, _, r in rows[name][key]]).mean(0) for name in names], 1)
+        for name, error in zip(names, spread(without).tolist(), strict=True):
+            runs = [round(score, 4) for score, _, _ in rows[name][key]]
+            table[name][key] = {"runs": runs, "error": round(error, 4)}
+        errors = spread(without[:, :, None] - without[:, None, :])
+        paired[key] = {"names": names, "errors": [[round(x, 4) for x in row] for row in errors.tolist()]}
     for name, row in table.items():
         print(f"{name:32}", {key: f"{sum(x['runs']) / len(x['runs']):.2f}" for key, x in row.items()})
     content = {
-        "minutes": round((time.perf_counter() - begun) / 60),
+        "minutes": round((time.process_time() - begun) / 60),
         "accuracy": [accuracy(path[K]) for path in paths],
         "gradient": [float(f"{risk.gradient(path[K]).norm():.3g}") for path in paths],
         "lowest": [float(f"{torch.linalg.eigvalsh(risk.hessian(path[K]))[0]:.3g}") for path in paths],
         "lds": table,
+        "paired": paired,
     }
     write_run(options.json, "python -m benchmarks.attribution", content)
 
