@@ -85,7 +85,7 @@ def leave_group_out_on(
     W = leave_out_weights(risk.n, groups, convention, weights=weights, dtype=d, device=theta.device)  # or a refusal
     p, sizes = len(theta), [len(g) for g, _ in pieces]
     forms = [[(d, (m, p)), (d, (m,)), (d, (m,)), (torch.bool, (m,)), (d, (m,))] for m in sizes]
-    shared = (risk, theta, convention, weights, gtol)
+    shared = (risk, theta, {"convention": convention, "weights": weights, "gtol": gtol})
     found = _run(client, _leave_out, shared, pieces, ("group", chunk), store, forms)
     thetas, norms, smallest, certified, tolerances = map(torch.cat, zip(*found, strict=True))
     minima = Minima(thetas, norms, smallest, certified, float(tolerances.max()))
@@ -110,22 +110,20 @@ def influence_on(
     every task; factor it once, and ``solve=lambda H, B: torch.cholesky_solve(B, L)`` takes ``L`` along.
     """
     pieces = [test[k : k + chunk] for k in _firsts(len(test), chunk)]
-    shared = (risk, theta, weights, solve, gtol)
+    shared = (risk, theta, {"weights": weights, "solve": solve, "gtol": gtol})
     forms = [[(theta.dtype, (len(piece), risk.n))] for piece in pieces]
     return torch.cat(_run(client, _influence, shared, pieces, ("test point", chunk), store, forms))
 
 
 def _leave_out(shared: Any, piece: Any) -> tuple[Tensor, ...]:
-    (risk, theta, convention, weights, gtol), (groups, start) = shared, piece
-    found = leave_group_out(
-        risk, theta, groups, convention=convention, weights=weights, start=start, gtol=gtol, throw=False
-    )
+    (risk, theta, options), (groups, start) = shared, piece
+    found = leave_group_out(risk, theta, groups, start=start, throw=False, **options)
     return *found.rows, torch.full_like(found.gradient_norms, found.tolerance)
 
 
 def _influence(shared: Any, piece: Any) -> Tensor:
-    risk, theta, weights, solve, gtol = shared
-    return influence(risk, theta, piece, weights=weights, solve=solve, gtol=gtol)
+    risk, theta, options = shared
+    return influence(risk, theta, piece, **options)
 
 
 def _firsts(count: int, chunk: int) -> range:

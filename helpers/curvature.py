@@ -11,7 +11,6 @@ tensor([1., 1.])
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +20,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 from torch.func import grad, jvp
 
-from .risk import Risk
+from .risk import Products, Risk
 
 _DENSE_UP_TO = 500  # so many parameters: below, all eigenvalues cost less than a few by products
 
@@ -116,7 +115,7 @@ class HessianOperator:
         return self.risk.scale(self.theta, self.weights, self._without_damping)
 
     @cached_property
-    def _without_damping(self) -> Callable[[Tensor], Tensor]:
+    def _without_damping(self) -> Products:
         return self.risk.products(self.theta, self.weights)
 
     def _products(self, rows: Tensor) -> Tensor:
@@ -223,9 +222,7 @@ def extreme_eigenvalues(H: HessianOperator, rtol: float = 1e-2) -> Tensor:
     return torch.linalg.eigvalsh(H.matrix)[[0, -1]]
 
 
-def end_of_spectrum(
-    product: Callable[[Tensor], Tensor], like: Tensor, end: str, rtol: float, kept: int | None = None
-) -> float:
+def end_of_spectrum(product: Products, like: Tensor, end: str, rtol: float, kept: int | None = None) -> float:
     """The smallest (``"SA"``) or largest (``"LA"``) eigenvalue of the symmetric matrix with this ``product``.
 
     Vectors are like ``like`` (p,); ``kept`` of them are stored. Raises ArpackNoConvergence after 60 restarts.

@@ -28,6 +28,7 @@ from .data import Data, differentiable
 from .models import FlatModel
 from .probe import probe
 
+Products = Callable[[Tensor], Tensor]  # ``V ↦ HV``
 _GRAPH_BYTES = 5 * 2**24  # about what the graph of a product with the Hessian of one model takes at most
 _MODELS_AT_ONCE = 64  # so many share work in their Hessians
 _PROBED = 8  # examples on which a risk is probed when it is first used
@@ -210,7 +211,7 @@ class Risk:
         some = zip(thetas.split(_MODELS_AT_ONCE), W.split(_MODELS_AT_ONCE), strict=True)
         return torch.cat([self.dense(self.products(each, weights), each) for each, weights in some])
 
-    def products(self, theta: Tensor, weights: Tensor) -> Callable[[Tensor], Tensor]:
+    def products(self, theta: Tensor, weights: Tensor) -> Products:
         """``V ↦ HV``, rows of ``V`` (k, p) times the Hessian at ``theta`` (p,) with ``weights`` (n,).
 
         Or of ``m`` models at once: ``theta`` (m, p), ``weights`` (m, n), ``V`` (k, m, p). Each product is a backward
@@ -238,7 +239,7 @@ class Risk:
 
         return product
 
-    def dense(self, products: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:
+    def dense(self, products: Products, theta: Tensor) -> Tensor:
         """The matrix (..., p, p) of these `products`, computed a few rows at a time and symmetric to the last bit."""
         p, models = theta.shape[-1], theta.shape[:-1]
         H = theta.new_empty(*models, p, p)
@@ -313,9 +314,7 @@ class Risk:
 
         return self._each(along, self.data.X, self.data.y, V)
 
-    def scale(
-        self, theta: Tensor, weights: Tensor | None = None, products: Callable[[Tensor], Tensor] | None = None
-    ) -> float:
+    def scale(self, theta: Tensor, weights: Tensor | None = None, products: Products | None = None) -> float:
         """What ``‖∇R‖`` is small or large against, whatever the units of targets or inputs.
 
         The root mean square of a few single gradients; or, where the model fits nearly exactly and these vanish,

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.linalg import vecdot
 
 from .curvature import HessianOperator, NotPositiveDefinite, not_positive_definite
+from .risk import Products
 
 _MET = "along a direction that the solver met, its curvature is"
 Operator = HessianOperator | Tensor  # or whatever else has products and a shape
@@ -111,12 +112,7 @@ def refined(H: HessianOperator, B: Tensor, *, rtol: float = 1e-12) -> Solution:
 
 
 def conjugate_gradients(
-    H: Operator,
-    B: Tensor,
-    *,
-    rtol: float = 1e-8,
-    max_iterations: int = 1000,
-    preconditioner: Callable[[Tensor], Tensor] | None = None,
+    H: Operator, B: Tensor, *, rtol: float = 1e-8, max_iterations: int = 1000, preconditioner: Products | None = None
 ) -> Solution:
     """``H⁻¹B`` by conjugate gradients, all columns of ``B`` (p, m) side by side (equation ``eq-cg-step``).
 
