@@ -151,7 +151,8 @@ COUNTED: dict[str, Callable[[Path], list[str]]] = {
 def number(page: Path, place: int, listed: Callable[[Path], list[str]]) -> str:
     """The number that the book gives the equation or figure at this place (from 0) of a page: chapter, dot, place.
 
-    Pages without a chapter number share one count, in the order of the table of contents.
+    A page in depth stands for a chapter: D and its place among them (`book/_ext/depth_numbers.py`). The other pages
+    without a chapter number share one count, in the order of the table of contents.
 
     Args:
         listed: what is counted, `tools.chapters.labels` for equations, `figures`, `exercises` or `theorems`.
@@ -162,6 +163,9 @@ def number(page: Path, place: int, listed: Callable[[Path], list[str]]) -> str:
     chapter = dict(contents).get(name)
     if chapter:
         return f"{chapter}.{place + 1}"
+    depth = [other for other, _ in contents if other.startswith("book/depth-")]
+    if name in depth:
+        return f"D{depth.index(name) + 1}.{place + 1}"
     names = [other for other, numbered in contents if not numbered]
     before = names[: names.index(name)] if name in names else []
     return str(sum(len(listed(root / f"{other}.md")) for other in before) + place + 1)

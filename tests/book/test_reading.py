@@ -25,11 +25,11 @@ STORED = [chapter for chapter in book.chapters() if book.notebook_of(chapter).is
 RAW = re.compile(
     r"\{[a-z:]+\}`|^\{[a-z:-]+\}|^:{3,}|^%|^\([\w-]+\)=|\b(?:eq|def|ex|fig|thm|sec)-[a-z]|<!--", re.MULTILINE
 )
-EQUATION = re.compile(r"\\tag\{([\d.]+)\}")
+EQUATION = re.compile(r"\\tag\{(D?[\d.]+)\}")
 HEADED = {
-    "Exercise": re.compile(r"^### Exercise ([\d.]+)$", re.MULTILINE),
-    "Theorem": re.compile(r"^> \*\*Theorem ([\d.]+)", re.MULTILINE),
-    "Figure": re.compile(r"^\*\*Figure ([\d.]+)\.\*\*", re.MULTILINE),
+    "Exercise": re.compile(r"^### Exercise (D?[\d.]+)$", re.MULTILINE),
+    "Theorem": re.compile(r"^> \*\*Theorem (D?[\d.]+)", re.MULTILINE),
+    "Figure": re.compile(r"^\*\*Figure (D?[\d.]+)\.\*\*", re.MULTILINE),
 }
 
 
@@ -103,9 +103,9 @@ def numbered(text):
 
 def numbered_on_the_page(text):
     """The numbers that Sphinx wrote on a page, of the same things."""
-    found = {"Equation": re.findall(r'class="eqno">\(([\d.]+)\)', text)}
+    found = {"Equation": re.findall(r'class="eqno">\((D?[\d.]+)\)', text)}
     for name in HEADED:
-        found[name] = re.findall(rf'class="caption-number">{name} ([\d.]+)', text)
+        found[name] = re.findall(rf'class="caption-number">{name} (D?[\d.]+)', text)
     return found
 
 

@@ -136,12 +136,12 @@ def test_page_shows_what_the_notebook_printed(chapter):
 def test_notebook_and_page_number_alike(chapter):
     text = page(f"book/{chapter.stem}").source
     for place, label in enumerate(book.labels(chapter)):
-        shown = re.search(rf'id="equation-{label}".*?class="eqno">\(([\d.]+)\)', text, re.DOTALL)
+        shown = re.search(rf'id="equation-{label}".*?class="eqno">\((D?[\d.]+)\)', text, re.DOTALL)
         assert shown, f"{label} has no number on the page"
         assert shown[1] == number(chapter, place, book.labels)
     for place, name in enumerate(figures(chapter)):
         if name:
-            shown = re.search(rf'<figure[^>]*id="{name}".*?caption-number">Figure ([\d.]+)', text, re.DOTALL)
+            shown = re.search(rf'<figure[^>]*id="{name}".*?caption-number">Figure (D?[\d.]+)', text, re.DOTALL)
             assert shown, f"{name} has no number on the page"
             assert shown[1] == number(chapter, place, figures)
 
