@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from tools import affected, command, execute
 from tools import chapters as book
 
-WORKERS = str(max(2, min(os.cpu_count() or 1, 4)))
+WORKERS = str(min((os.cpu_count() or 1) + 1, 4))  # one more than cores: tests wait for browsers and processes
 OF_THE_BOOK = ("notebooks", "tests/book", "tests/pages")  # tests of what is executed and built
 NOTEBOOKS = ("--nbval", "--nbval-current-env")
 PATIENCE = 20  # seconds that a program has to end its own processes after Ctrl-C
