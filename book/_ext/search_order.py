@@ -24,7 +24,7 @@ WORD = re.compile(r"[^\W\d_]{2,}")
 HEADING = re.compile(r"<h([1-3])[^>]*>(.*?)</h\1>", re.DOTALL)
 IN_HEADING = {"1": 20, "2": 6, "3": 3}  # for how many words in the text a word there counts
 # Lists name everything and explain nothing.
-LISTS = {"ledger", "helpers-reference", "notation", "references", "changelog"}
+LISTS = {"conventions", "ledger", "helpers-reference", "notation", "references", "changelog"}
 LATER = 0.4  # a list, or a page in depth, which its chapter leads to
 SATURATION, LENGTH = (
     12,

@@ -444,7 +444,7 @@ def test_the_preconditioner_saves_most_of_the_work(trained):
         found = minimise_many(risk, W, trained.theta, preconditioner=P)
         assert found.certified.all()
         calls.append(model.calls)
-    assert calls[1] == calls[2] < 0.6 * calls[0]
+    assert max(calls[1:]) < 0.6 * calls[0]
 
 
 @pytest.mark.parametrize("preconditioned", [True, False])

@@ -40,6 +40,9 @@ export function certificate({ found, scene, risk, eigen, scratch }) {
   );
 }
 
+/** @param {"zero" | "mean"} convention */
+const named = (convention) => (convention === "zero" ? " (weight zero)" : " (mean over the others)");
+
 /** What has happened, and what the chosen point does. @param {State} state */
 export function report(state) {
   const { scene, found, influences, pairs, chosen, jumped, stale } = state;
@@ -50,11 +53,13 @@ export function report(state) {
   const jump = jumped
     ? "On the way the minimum was lost, and training fell into another: going back does not bring the old one back. "
     : "";
+  const both = scene.predict === scene.retrain ? named(scene.retrain) : "";
+  const [foretold, done] = both ? ["", ""] : [named(scene.predict), named(scene.retrain)];
   const fate =
     !row || z.m === 0
       ? ""
       : Number.isFinite(row.actual[chosen])
-        ? ` Left out, it changes the test loss by ${signed(row.predicted[chosen])} as predicted, by ${signed(row.actual[chosen])} in fact.`
+        ? ` Left out${both}, it changes the test loss by ${signed(row.predicted[chosen])} as predicted${foretold}, by ${signed(row.actual[chosen])} in fact${done}.`
         : ` Predicted on leaving it out: ${signed(row.predicted[chosen])}; but then training finds no minimum.`;
   return `${jump}Point ${z.id} (label ${z.y}) is ${I > 0 ? "harmful" : "helpful"} to test point ${scene.test}: influence ${signed(I, 3)}.${fate}`;
 }
