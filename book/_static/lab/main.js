@@ -45,14 +45,15 @@ function mount(place, workshop) {
     { class: "share" },
     whole === undefined ? "Open in the laboratory" : "Link to this scene",
   );
-  let first = true;
+  /** @type {string | undefined} */
+  let opened;
   const app = new App(scene, workshop, {
     views: names,
     goal,
     rest(app) {
-      // Nothing is said of a page that has only been opened.
-      if (!first) spoken.textContent = app.words;
-      first = false;
+      // Nothing is said of a page that has only been opened, however often it comes to rest.
+      opened ??= app.address;
+      if (spoken.textContent || app.address !== opened) spoken.textContent = app.words;
       link.href = whole === undefined ? `${place.dataset.home}#${app.address}` : `#${app.address}`;
       if (whole !== undefined && sent() !== app.address) history.replaceState(null, "", `#${app.address}`);
     },
