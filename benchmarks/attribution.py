@@ -26,10 +26,12 @@ from benchmarks.measure import RUNS, write_run
 from helpers import (
     CROSS_ENTROPY,
     Data,
+    DatamodelingScore,
     HessianOperator,
     Risk,
     conjugate_gradients,
     digits,
+    jackknife_error,
     leave_out_weights,
     linear_datamodeling_score,
     lissa,
@@ -189,30 +191,6 @@ def at_the_minimum(risk: Risk, theta: Tensor, test: Data) -> Tensor:
     return -conjugate_gradients(H, g.T, rtol=1e-6).X.T @ risk.gradients(theta_hat).T
 
 
-def replicates(scores: Tensor, left_out: list[list[int]], actual: Tensor) -> tuple[float, float, Tensor]:
-    """The score, its standard error, and the scores without each group in turn, (groups,)."""
-    found = linear_datamodeling_score(scores, left_out, actual)
-    predicted = -torch.stack([scores[:, group].sum(1) for group in left_out], 1)
-    m = len(left_out)
-    rest = ~torch.eye(m, dtype=torch.bool)
-
-    def ranks(x: Tensor) -> Tensor:  # (n_test, m, m - 1): in row j those of all but group j; equal values share one
-        below = (x[:, None, :] < x[:, :, None]).double() + 0.5 * (x[:, None, :] == x[:, :, None])
-        of_the_rest = (below.sum(2, keepdim=True) - below).mT  # row j: without what stands below because of group j
-        return of_the_rest[:, rest].reshape(len(x), m, m - 1) - (m - 1) / 2
-
-    a, b = ranks(predicted), ranks(actual)
-    without = ((a * b).sum(2) / (a.norm(dim=2) * b.norm(dim=2))).mean(0)
-    assert abs(float(spread(without)) - found.error) < 1e-9
-    return found.score, found.error, without
-
-
-def spread(without: Tensor) -> Tensor:
-    """The jackknife's standard error of what was computed without each group in turn, along the first axis."""
-    m = len(without)
-    return ((m - 1) / m * (without - without.mean(0)).square().sum(0)).sqrt()
-
-
 def methods(risk: Risk, path: Tensor, seed: int, test: Data) -> dict[str, Tensor]:
     """Each method's scores ℐ (n_test, N), positive where more weight raises the test loss."""
     theta, p = path[K], risk.model.p
@@ -261,7 +239,7 @@ def main() -> None:
     def accuracy(theta: Tensor) -> float:
         return float((risk.model(theta, test.X).argmax(1) == test.y).double().mean())
 
-    rows: dict[str, dict[str, list[tuple[float, float, Tensor]]]] = {}
+    rows: dict[str, dict[str, list[DatamodelingScore]]] = {}
     for fraction in FRACTIONS:
         left_out = groups(fraction)
         W = leave_out_weights(N, left_out)
@@ -280,17 +258,17 @@ def main() -> None:
                 ("this run, retrained", -after[seed], single, "other runs"),
             ]
             for name, values, which, to in judged:
-                found = replicates(values, which, targets[to])
+                found = linear_datamodeling_score(values, which, targets[to])
                 rows.setdefault(name, {}).setdefault(f"{fraction:g} {to}", []).append(found)
     table: dict[str, dict[str, Any]] = {name: {} for name in rows}
     paired: dict[str, Any] = {}
     for key in rows["TRAK"]:
         names = [name for name in rows if key in rows[name]]
-        without = torch.stack([torch.stack([r for _, _, r in rows[name][key]]).mean(0) for name in names], 1)
-        for name, error in zip(names, spread(without).tolist(), strict=True):
-            runs = [round(score, 4) for score, _, _ in rows[name][key]]
+        without = torch.stack([torch.stack([run.without for run in rows[name][key]]).mean(0) for name in names], 1)
+        for name, error in zip(names, jackknife_error(without).tolist(), strict=True):
+            runs = [round(run.score, 4) for run in rows[name][key]]
             table[name][key] = {"runs": runs, "error": round(error, 4)}
-        errors = spread(without[:, :, None] - without[:, None, :])
+        errors = jackknife_error(without[:, :, None] - without[:, None, :])
         paired[key] = {"names": names, "errors": [[round(x, 4) for x in row] for row in errors.tolist()]}
     for name, row in table.items():
         print(f"{name:32}", {key: f"{sum(x['runs']) / len(x['runs']):.2f}" for key, x in row.items()})

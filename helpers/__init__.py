@@ -20,7 +20,7 @@ from .curvature import (
     hessian_vector_product, spectrum
 )
 from .data import Data, digits, ring
-from .datamodeling import DatamodelingScore, linear_datamodeling_score
+from .datamodeling import DatamodelingScore, jackknife_error, linear_datamodeling_score
 from .influences import argmin, influence, predicted_change
 from .jackknife import cross_validated_losses, standard_errors
 from .models import FlatModel, flatten, mlp
@@ -49,10 +49,10 @@ __all__ = [
     "actual_change", "agreement", "argmin", "audit", "block_conjugate_gradients", "central_difference", "certify",
     "cholesky_solve", "condition_number", "conjugate_gradients", "cross_validated_losses", "damping_sensitivity",
     "differs", "digits", "direct", "extreme_eigenvalues", "fix_gauge", "flatten", "hessian_vector_product", "holds",
-    "influence", "influence_on", "leave_group_out", "leave_group_out_on", "leave_one_out", "leave_out_weights",
-    "leverage", "linear_datamodeling_score", "lissa", "minimise", "minimise_many", "mlp", "note", "predicted_change",
-    "pseudo_inverse", "rank_correlation", "refined", "ring", "setup", "spectrum", "standard_errors", "stored_run",
-    "table", "typeset",
+    "influence", "influence_on", "jackknife_error", "leave_group_out", "leave_group_out_on", "leave_one_out",
+    "leave_out_weights", "leverage", "linear_datamodeling_score", "lissa", "minimise", "minimise_many", "mlp", "note",
+    "predicted_change", "pseudo_inverse", "rank_correlation", "refined", "ring", "setup", "spectrum", "standard_errors",
+    "stored_run", "table", "typeset",
 ]  # fmt: skip
 
 

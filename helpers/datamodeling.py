@@ -28,16 +28,23 @@ class DatamodelingScore:
         error: its standard error for the draw of the groups, by the jackknife over them. It knows nothing of how the
             score changes with the seed of a training.
         each: the rank correlation of each test point, (n_test,).
-        groups: the number of groups ``m``.
+        without: the score without each group in turn, (m,). Two methods that were judged by the same groups differ by
+            ``score - other.score ± jackknife_error(without - other.without)``, often much less than their errors say.
     """
 
     score: float
     error: float
     each: Tensor
-    groups: int
+    without: Tensor
 
     def __str__(self) -> str:
-        return f"{self.score:.2f} ± {self.error:.2f} over {self.groups} groups"
+        return f"{self.score:.2f} ± {self.error:.2f} over {len(self.without)} groups"
+
+
+def jackknife_error(without: Tensor) -> Tensor:
+    """The standard error of what was computed without each of ``m`` groups in turn, along the first axis of (m, …)."""
+    m = len(without)
+    return ((m - 1) / m * (without - without.mean(0)).square().sum(0)).sqrt()
 
 
 def linear_datamodeling_score(influence: Tensor, groups: Sequence[Sequence[int]], actual: Tensor) -> DatamodelingScore:
@@ -75,7 +82,6 @@ def linear_datamodeling_score(influence: Tensor, groups: Sequence[Sequence[int]]
     each = spearman(predicted, changes)
     if bad := (~torch.isfinite(each)).nonzero().flatten().tolist():
         raise ValueError(f"all predictions or all changes are the same for test points {bad[:5]}: nothing to order.")
-    without = ~torch.eye(m, dtype=torch.bool)
-    jackknife = torch.stack([spearman(predicted[:, rest], changes[:, rest]).mean() for rest in without])
-    error = ((m - 1) / m * (jackknife - jackknife.mean()).square().sum()).sqrt()
-    return DatamodelingScore(float(each.mean()), float(error), each, m)
+    others = ~torch.eye(m, dtype=torch.bool)
+    without = torch.stack([spearman(predicted[:, rest], changes[:, rest]).mean() for rest in others])
+    return DatamodelingScore(float(each.mean()), float(jackknife_error(without)), each, without)

@@ -348,7 +348,7 @@ _Finished = tuple[Tensor, Tensor, Tensor, Tensor]  # points, ‖∇R‖, eigenva
 
 
 def _by_matrices(risk: Risk, thetas: Tensor, W: Tensor, tolerance: float, P: _Preconditioner | None) -> _Finished:
-    """Three steps ``-H⁻¹∇R`` of every model, with one ``H`` for all of them, each taken where it lowers ‖∇R‖.
+    """Up to three steps ``-H⁻¹∇R`` of every model, with one ``H`` for all of them, each taken where it lowers ‖∇R‖.
 
     Where ``H`` has a negative eigenvalue no step is taken: it would walk to a saddle. Where it is flat, by rounding
     little more than zero, its pseudo-inverse stays clear of the flat directions.
@@ -368,6 +368,8 @@ def _by_matrices(risk: Risk, thetas: Tensor, W: Tensor, tolerance: float, P: _Pr
         new_g = risk.values_and_gradients(new_thetas, W)[1]
         better = (new_g.norm(dim=1) < g.norm(dim=1))[:, None]
         thetas, g = torch.where(better, new_thetas, thetas), torch.where(better, new_g, g)
+        if bool((g.norm(dim=1) <= 1e-4 * tolerance).all()):
+            break
     return thetas, g.norm(dim=1), eigenvalues, minimum
 
 

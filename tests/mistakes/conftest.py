@@ -12,14 +12,19 @@ from tests.mistakes.planting import Bench, Workshop
 RECORDED = ("test_planted_in_chapters.py", "test_planted_in_helpers.py")
 
 
+@pytest.fixture(scope="session")
+def before() -> dict[str, str]:
+    return seen.before()
+
+
 @pytest.fixture(autouse=True)
-def only_what_changed(request: pytest.FixtureRequest) -> None:
+def only_what_changed(request: pytest.FixtureRequest, before: dict[str, str]) -> None:
     """Skip what has passed with the same code; of what runs, say what it rests on, to be written down if it passes."""
     if request.path.name not in RECORDED:
         return
     given = request.node.callspec.params if hasattr(request.node, "callspec") else {}
     name, rests_on = seen.what(given), seen.rests_on(given)
-    if seen.before().get(name) == rests_on and not request.config.getoption("all_mistakes"):
+    if before.get(name) == rests_on and not request.config.getoption("all_mistakes"):
         pytest.skip(seen.WHY)
     request.node.user_properties.append(("rests on", (name, rests_on)))
 
