@@ -238,6 +238,7 @@ export class App {
 
   /** Draw in the next frame. */
   show() {
+    this.settled = false;
     this.frame ||= requestAnimationFrame(() => {
       this.frame = 0;
       if (this.dirty) {
