@@ -193,11 +193,12 @@ def _second_order(
     risk, theta, w = H.risk, H.theta, H.weights
     s = torch.finfo(theta.dtype).eps ** (1 / 6)  # a difference of second order keeps two thirds of the digits
     at_theta, bends, falls = risk.losses(theta, test)[:, None], [], []
+    at_rest = 2 * risk.gradient(theta, w)  # not quite zero
     together = max(1, _NUMBERS_AT_ONCE // (risk.n * max(len(theta), 64)))  # the weights alone are n numbers a point
     for points in torch.arange(risk.n, device="cpu").split(together):
         v = leave_out_weights(risk.n, points[:, None].tolist(), convention, weights=w) - w
         sides = [(theta + t * moves[points], w + t * v) for t in (s, -s)]
-        force, curved = torch.zeros_like(moves[points]), -2 * at_theta
+        force, curved = -at_rest.expand_as(moves[points]), -2 * at_theta
         for thetas, W in sides:
             force = force + risk.values_and_gradients(thetas, W)[1]
             curved = curved + torch.stack([risk.losses(each, test) for each in thetas], dim=1)

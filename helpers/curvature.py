@@ -43,7 +43,7 @@ def spectrum(H: Tensor) -> tuple[Tensor, Tensor]:
 def condition_number(H: Tensor) -> float:
     """Largest over smallest absolute eigenvalue of a symmetric ``H`` (p, p); infinite if one of them vanishes."""
     d = spectrum(H)[0].abs()
-    return float(d.max() / d.min())
+    return float(d.max() / d.min()) if d.min() > 0 else float("inf")
 
 
 def check_symmetric(H: Tensor) -> None:
@@ -85,6 +85,8 @@ def not_positive_definite(smallest: float, found: str = "its smallest eigenvalue
 
 def cholesky_solve(H: Tensor, B: Tensor) -> Tensor:
     """``H⁻¹B`` for ``B`` (p, m) or (p,), by Cholesky; no inverse is formed. Raises as `cholesky_factor`."""
+    if not torch.isfinite(B).all():
+        raise ValueError("a right-hand side is not finite: see the gradients that it was made of.")
     columns = B[:, None] if B.ndim == 1 else B
     return torch.cholesky_solve(columns, cholesky_factor(H)).reshape(B.shape)
 
@@ -169,9 +171,10 @@ class HessianOperator:
 
     def zero(self, d: Tensor) -> float:
         """What may be zero among the eigenvalues ``d``, ascending: up to rounding; and the zeros of a symmetry are
-        only as near to it as ``‖∇R‖ / ‖θ‖`` where the gradient does not quite vanish."""
-        rounding = 1e3 * torch.finfo(d.dtype).eps * len(self.theta) ** 0.5 * float(d.abs().max())
-        return rounding + 10 * self.gradient_norm / (1e-300 + float(self.theta.norm()))
+        only as near to it as ``‖∇R‖ / ‖θ‖`` where the gradient does not quite vanish (at most a millionth)."""
+        largest = float(d.abs().max())
+        rounding = 1e3 * torch.finfo(d.dtype).eps * len(self.theta) ** 0.5 * largest
+        return rounding + min(10 * self.gradient_norm / (1e-300 + float(self.theta.norm())), 1e-6 * largest)
 
     def to(self, dtype: torch.dtype) -> HessianOperator:
         """The same Hessian, computed in another format."""

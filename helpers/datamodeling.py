@@ -82,6 +82,8 @@ def linear_datamodeling_score(influence: Tensor, groups: Sequence[Sequence[int]]
     each = spearman(predicted, changes)
     if bad := (~torch.isfinite(each)).nonzero().flatten().tolist():
         raise ValueError(f"all predictions or all changes are the same for test points {bad[:5]}: nothing to order.")
-    others = ~torch.eye(m, dtype=torch.bool)
+    others = ~torch.eye(m, dtype=torch.bool, device="cpu")
     without = torch.stack([spearman(predicted[:, rest], changes[:, rest]).mean() for rest in others])
+    if not torch.isfinite(without).all():
+        raise ValueError("without one of the groups nothing is left to order: give more groups.")
     return DatamodelingScore(float(each.mean()), float(jackknife_error(without)), each, without)

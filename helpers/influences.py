@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .curvature import HessianOperator, cholesky_solve
 from .data import Data
-from .optimum import check_curvature, check_stationary, minimise
+from .optimum import check_curvature, check_minimum, minimise
 from .risk import Risk
 from .solvers import NotSolved, Solution, direct, pseudo_inverse, refined
 
@@ -60,16 +60,18 @@ def influence(
             looked at: the numbers are the formula's, at whatever ``theta``.
 
     Raises:
-        NotStationary: with the gradient norm, if ``theta`` is not a stationary point.
+        NotStationary: with the gradient norm, if ``theta`` is not a stationary point; or none is near, or it has a
+            kink, see `check_minimum`.
         NotPositiveDefinite: with the smallest eigenvalue (or a curvature met), if ``H`` is not positive definite.
         NotSolved: with the residual, if a solver did not converge, or says itself that its answer is no better than 0.
         MemoryError: if the solver needs more memory than there is.
     """
     theta = theta.detach()
     H = HessianOperator(risk, theta, weights)  # p × p, L2 included; nothing is computed yet
-    check_stationary(H, gtol)
-    if solve not in (direct, refined, pseudo_inverse) and gtol != float("inf"):
-        check_curvature(H)
+    if gtol != float("inf"):
+        check_minimum(H, gtol)
+        if solve not in (direct, refined, pseudo_inverse):
+            check_curvature(H)
     G_test = risk.gradients(theta, test)  # n_test × p
     solution = solve(H, G_test.T)
     X, worst = (solution.X, float(solution.residuals.max())) if isinstance(solution, Solution) else (solution, 0.0)
@@ -115,6 +117,7 @@ def argmin(risk: Risk, theta: Tensor, weights: Tensor) -> Tensor:
 
     Raises:
         NotConverged, NotAMinimum: if no minimum is found.
+        RuntimeError: if its derivative is to be differentiated in turn (``create_graph=True``).
     """
     return _Argmin.apply(weights, theta.detach(), risk)
 
@@ -129,6 +132,8 @@ class _Argmin(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("argmin has a first derivative only: differentiate it without create_graph.")
         (v,) = grad_outputs
         weights, theta = ctx.saved_tensors
         # Stationarity, ∇R(θ̂(w), w) = 0, differentiated with respect to w:  H dθ̂/dw + Gᵀ = 0.

@@ -26,7 +26,7 @@ from .auditing import leverage
 from .curvature import HessianOperator
 from .data import Data
 from .influences import influence
-from .optimum import check_stationary
+from .optimum import check_minimum
 from .risk import Risk, _without_last_one
 
 #: What the influence of a point with leverage ``h`` is divided by: 1, ``√(1 - h)`` or ``1 - h``.
@@ -49,10 +49,12 @@ def standard_errors(risk: Risk, theta: Tensor, test: Data, *, kind: Kind = "HC3"
 
     Raises:
         NotStationary, NotPositiveDefinite: as `influence`.
-        ValueError: for an unknown kind, or a leverage of 1 or more.
+        ValueError: for an unknown kind, one training example only, or a leverage of 1 or more.
     """
     if kind not in _POWERS:
         raise ValueError(f"kind is {kind!r}: it must be 'HC0', 'HC2' or 'HC3'.")
+    if risk.n < 2:
+        raise ValueError("one training example does not scatter: give at least two.")
     I = influence(risk, theta, test)
     centred = I - I.mean(1, keepdim=True)
     if kind != "HC0":
@@ -81,7 +83,7 @@ def cross_validated_losses(risk: Risk, theta: Tensor, weights: Tensor | None = N
         ValueError: naming the examples that hold their outputs alone (an eigenvalue of ``AΛ`` is 1 or more).
     """
     H = HessianOperator(risk, theta.detach(), weights)
-    check_stationary(H)
+    check_minimum(H)
     L, model = H.factor, risk.model
 
     def without(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
@@ -94,7 +96,7 @@ def cross_validated_losses(risk: Risk, theta: Tensor, weights: Tensor | None = N
         r, curvature = grad(loss)(f.flatten()), jacrev(grad(loss))(f.flatten())
         half = torch.linalg.solve_triangular(L, J.T, upper=False)
         A = w * half.T @ half
-        moved = torch.linalg.solve(torch.eye(len(r)).to(A) - A @ curvature, A @ r)
+        moved = torch.linalg.solve(torch.eye(len(r), dtype=A.dtype, device=A.device) - A @ curvature, A @ r)
         return torch.cat([loss(f.flatten() + moved)[None], (A @ curvature).flatten()])
 
     losses, held = risk._each(without, risk.data.X, risk.data.y, H.weights).tensor_split([1], dim=1)

@@ -35,6 +35,15 @@ from .solvers import NotSolved, conjugate_gradients
 
 _NUMBERS_AT_ONCE = 2**28  # examples × parameters × problems that are solved at once
 _LANCZOS_STEPS = 50
+_NEAR = 0.01  # of 1 + ‖θ‖: so near must be the minimum that certifies a point
+_KINK = (
+    "the risk has a kink there: its slope jumps however short the step, as with ReLU, max-pooling or absolute values. "
+    "It is not smooth, so no gradient vanishes for a reason; use a smooth activation (tanh, GELU, softplus) and loss"
+)
+_FALLING = (
+    "the risk only falls more and more slowly there, as where classes can be separated, or one has no example, or "
+    "where the training is not at its end: no minimum is near. Train on (minimise); if that finds none, raise the L2"
+)
 #: How small ``‖∇R‖`` must be against its scale: for a minimum that was looked for, and for one that was brought along.
 FOUND = {torch.float64: 1e-9, torch.float32: 1e-5}
 BROUGHT = {torch.float64: 1e-6, torch.float32: 1e-4}
@@ -132,6 +141,46 @@ def check_stationary(H: HessianOperator, gtol: float | None = None) -> float:
     return norm
 
 
+def check_minimum(H: HessianOperator, gtol: float | None = None) -> None:
+    """Raise `NotStationary` unless a point that was brought along looks like a minimum: no gradient is left, it has no
+    kink, and Newton's step from it is short. Its curvature is for whoever solves with it."""
+    check_stationary(H, gtol)
+    if H.risk.is_known_minimum(H.theta, H.weights):
+        return
+    if has_kink(H):
+        raise NotStationary(f"theta is no smooth minimum: {_KINK}.")
+    if not (step := newton_step(H)) <= _NEAR * (1 + float(H.theta.norm())):
+        raise NotStationary(
+            f"theta is stationary to gtol, but Newton's step from it has a length of {step:.2g}, of a theta of "
+            f"{float(H.theta.norm()):.2g}: {_FALLING}."
+        )
+
+
+def newton_step(H: HessianOperator) -> float:
+    """``‖H⁺∇R‖``, how far away the nearest minimum would be; of a large model from below, by 100 products at most."""
+    g = H.risk.gradient(H.theta, H.weights)
+    if len(g) <= _DENSE_UP_TO:
+        d, Q = torch.linalg.eigh(H.matrix)
+        steep = d.abs() > 1e3 * torch.finfo(d.dtype).eps * len(g) ** 0.5 * d.abs().max()
+        return float(((Q.T @ g)[steep] / d[steep]).norm())
+    try:
+        return float(conjugate_gradients(H, g[:, None], rtol=0.1, max_iterations=100).X.norm())
+    except NotSolved as stopped:
+        return float(stopped.X.norm())  # the iterates grow
+    except NotPositiveDefinite:
+        return 0.0
+
+
+def has_kink(H: HessianOperator) -> bool:
+    """Whether the gradient jumps right at ``theta``, by more than ``H`` says, along one direction drawn at random."""
+    risk, theta, eps = H.risk, H.theta, torch.finfo(H.theta.dtype).eps
+    d = torch.randn(len(theta), generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu").to(theta)
+    d = eps**0.5 * (1 + theta.norm()) * d / d.norm()
+    stated = 2 * (H @ d)
+    jump = risk.gradient(theta + d, H.weights) - risk.gradient(theta - d, H.weights) - stated
+    return bool(jump.norm() > 10 * stated.norm() + 1e3 * eps * H.scale)
+
+
 @torch.inference_mode(False)
 def certify(risk: Risk, theta: Tensor, weights: Tensor | None = None, *, gtol: float | None = None) -> Certificate:
     """Certify that ``theta`` is a nondegenerate minimum: no gradient is left, and ``H`` is positive definite.
@@ -146,7 +195,7 @@ def certify(risk: Risk, theta: Tensor, weights: Tensor | None = None, *, gtol: f
     H = HessianOperator(risk, theta, weights)
     norm = check_stationary(H, FOUND[theta.dtype] if gtol is None else gtol)
     smallest = float(H.eigenvalues[0])
-    if not is_minimum(theta, norm, H.eigenvalues):
+    if not is_minimum(theta, norm, H.eigenvalues) or has_kink(H):
         raise _no_minimum(theta, norm, smallest, cause(H, float("inf")))
     risk.remember_minimum(theta, weights)
     return Certificate(theta, norm, smallest)
@@ -177,7 +226,7 @@ def is_minimum(theta: Tensor, norm: Tensor | float, eigenvalues: Tensor) -> Tens
     """
     smallest, largest = eigenvalues[..., 0], eigenvalues[..., -1].abs()
     rounding = theta.shape[-1] * torch.finfo(eigenvalues.dtype).eps * largest
-    return (smallest > rounding) & (norm <= smallest * 0.01 * (1 + theta.norm(dim=-1)))
+    return (smallest > rounding) & (norm <= smallest * _NEAR * (1 + theta.norm(dim=-1)))
 
 
 @torch.inference_mode(False)
@@ -193,11 +242,11 @@ def fix_gauge(risk: Risk, theta: Tensor, weights: Tensor | None = None) -> Risk:
         theta: a stationary point (p,), for instance the ``theta`` of the exception that sent you here.
 
     Raises:
-        NotStationary: if the gradient does not vanish.
+        NotStationary: if the gradient does not vanish, or no minimum is near.
         NotAMinimum: if the Hessian has a negative eigenvalue, or a zero one along which the examples' losses change.
     """
     H = HessianOperator(risk, theta.detach(), weights)
-    check_stationary(H)
+    check_minimum(H)
     N, softest, silent = _flat(H)
     if not silent:
         raise NotAMinimum("some direction is flat or curves down, and losses change along it: start elsewhere.", theta)
@@ -237,12 +286,20 @@ def minimise(
     theta = risk.check_theta(start).detach().clone()
     weights = risk.check_weights(weights, theta).detach()
     gtol = FOUND[theta.dtype] if gtol is None else gtol
-    theta = _lbfgs(risk, theta, weights, max_steps)
-    found = _finish(risk, theta[None], weights[None], gtol * risk.scale(theta, weights), None, max_steps)
-    theta, norm, smallest = found.thetas[0], float(found.gradient_norms[0]), float(found.smallest_eigenvalues[0])
-    if found.certified[0]:
+    for _ in range(3):
+        theta = _lbfgs(risk, theta, weights, max_steps)
+        if not torch.isfinite(theta).all():
+            raise NotConverged(f"training met numbers that are not finite: {not_finite(risk, start)}.", start)
+        scale = risk.scale(theta, weights)
+        found = _finish(risk, theta[None], weights[None], gtol * scale, None, max_steps)
+        theta, norm, smallest = found.thetas[0], float(found.gradient_norms[0]), float(found.smallest_eigenvalues[0])
+        if risk.scale(theta, weights) > 1e-3 * scale:
+            break  # else what was small at the start is large against tiny targets
+    H = HessianOperator(risk, theta, weights)
+    if found.certified[0] and not has_kink(H):
+        risk.remember_minimum(theta, weights)
         return Certificate(theta, norm, smallest)
-    why = cause(HessianOperator(risk, theta, weights), found.tolerance)
+    why = cause(H, found.tolerance)
     if norm <= found.tolerance:
         raise _no_minimum(theta, norm, smallest, why)
     raise NotConverged(
@@ -339,8 +396,6 @@ def _finish(
         if attempt == 0:
             thetas = thetas.clone()
             thetas[~certified] = _lbfgs_many(risk, W[~certified], thetas[~certified], P, tolerance, max_steps)
-    if len(W) == 1 and certified[0]:
-        risk.remember_minimum(thetas[0], W[0])
     return Minima(thetas, norms, eigenvalues[:, 0], certified, tolerance)
 
 
@@ -354,10 +409,13 @@ def _by_matrices(risk: Risk, thetas: Tensor, W: Tensor, tolerance: float, P: _Pr
     little more than zero, its pseudo-inverse stays clear of the flat directions.
     """
     g, H = risk.values_and_gradients(thetas, W)[1], risk.hessians(thetas, W)
+    if bad := (~torch.isfinite(H).all(-1).all(-1)).nonzero().flatten().tolist():
+        raise NotConverged(f"the Hessian is not finite: {not_finite(risk, thetas[bad[0]])}.", thetas)
     eigenvalues = torch.linalg.eigvalsh(H)
     minimum = is_minimum(thetas, g.norm(dim=1), eigenvalues)
     L, info = torch.linalg.cholesky_ex(H)
-    below = 1e-10 * eigenvalues[:, -1].abs() + 10 * g.norm(dim=1) / (1e-300 + thetas.norm(dim=1))
+    largest = eigenvalues[:, -1].abs()
+    below = 1e-10 * largest + torch.minimum(10 * g.norm(dim=1) / (1e-300 + thetas.norm(dim=1)), 1e-6 * largest)
     up, flat = eigenvalues[:, 0] > below, (eigenvalues[:, 0].abs() <= below) & (eigenvalues[:, -1] > 0)
     for _ in range(3):
         steps = torch.cholesky_solve(g[..., None], L)[..., 0]
@@ -404,13 +462,14 @@ def cause(H: HessianOperator, tolerance: float) -> str:
     """Why there is no certified minimum at the ``theta`` of ``H``, as far as can be seen from there, and the remedy."""
     risk, theta, norm = H.risk, H.theta, H.gradient_norm
     if not norm < float("inf"):
-        return "the loss overflows; start elsewhere, or scale the inputs"
+        return not_finite(risk, theta)
+    if H.scale < 1e-9 * risk.scale(torch.zeros_like(theta), H.weights):
+        return _FALLING
     seen = 1e3 * torch.finfo(theta.dtype).eps * H.scale  # less is rounding
-    if norm > max(tolerance, seen) and _kink(H):
-        return (
-            "the risk has a kink there: its slope jumps however short the step, as with ReLU, max-pooling or absolute "
-            "values. It is not smooth, so no gradient vanishes; use a smooth activation (tanh, GELU, softplus)"
-        )
+    if has_kink(H) or (norm > max(tolerance, seen) and _kink(H)):
+        return _KINK
+    if norm <= tolerance and newton_step(H) > _NEAR * (1 + float(theta.norm())):
+        return _FALLING
     smallest = float(H.eigenvalues[0])
     if risk.model.p <= 4 * _DENSE_UP_TO:
         N, _, silent = _flat(H)
@@ -432,6 +491,17 @@ def cause(H: HessianOperator, tolerance: float) -> str:
     if y.is_floating_point() and not 1e-3 <= (size := float(y.abs().max())) <= 1e3:
         return f"the targets are up to {size:.1e}, far from the scale of outputs: standardise them, or raise max_steps"
     return "raise max_steps, or start from a better point"
+
+
+def not_finite(risk: Risk, theta: Tensor) -> str:
+    """Whose fault it is that a gradient or a Hessian is not finite."""
+    for numbers, what in (
+        (risk.losses(theta)[:, None], "no finite loss: start elsewhere, or scale the inputs"),
+        (risk.gradients(theta), "no finite derivative (a root, a logarithm or a norm at zero?)"),
+    ):
+        if bad := (~torch.isfinite(numbers).all(1)).nonzero().flatten().tolist():
+            return f"examples {bad[:5]} have {what}"
+    return "some example has no finite second derivative (a root or a norm at zero?), or the loss overflows"
 
 
 def _kink(H: HessianOperator) -> bool:

@@ -20,7 +20,7 @@ from torch.linalg import vecdot
 from .curvature import HessianOperator
 from .data import Data
 from .influences import Convention
-from .optimum import Minima, check_stationary, minimise_many
+from .optimum import Minima, check_minimum, minimise_many
 from .risk import Risk
 
 
@@ -111,7 +111,7 @@ def leave_group_out(
         hessian: that at ``theta``, if it has been formed already.
 
     Raises:
-        NotStationary: if ``theta`` is used and is not a stationary point.
+        NotStationary: if ``theta`` is used and is not a minimum, as in `influence`.
         NotPositiveDefinite: if its Hessian is used and is not positive definite.
         NotConverged, NotAMinimum: naming the problems whose retraining failed.
     """
@@ -121,7 +121,7 @@ def leave_group_out(
     if start is not None:
         return minimise_many(risk, W, start, gtol=gtol, throw=throw)
     near = hessian or HessianOperator(risk, theta, weights)
-    check_stationary(near)
+    check_minimum(near)
     return minimise_many(risk, W, theta, preconditioner=near, gtol=gtol, throw=throw)
 
 
@@ -184,8 +184,13 @@ def correlation(x: Tensor, y: Tensor) -> Tensor:
 
 
 def spearman(x: Tensor, y: Tensor) -> Tensor:
-    """Pearson's correlation of the ranks, row by row; equal values share a rank."""
-    return correlation(*(torch.from_numpy(rankdata(values.numpy(), axis=-1)) for values in (x, y)))
+    """Pearson's correlation of the ranks, row by row; values that are equal up to rounding share a rank."""
+
+    def ranks(values: Tensor) -> Tensor:
+        unit = 1e-12 * values.abs().amax(-1, keepdim=True)
+        return torch.from_numpy(rankdata(torch.where(unit > 0, (values / unit).round(), values).numpy(), axis=-1))
+
+    return correlation(ranks(x), ranks(y))
 
 
 def _pairs(predicted: Tensor, actual: Tensor) -> tuple[Tensor, Tensor]:

@@ -210,34 +210,38 @@ def lissa(
             non-convex model curve downwards, too, and their noise can grow where the mean shrinks.
         batch: how many examples each step sees, drawn without replacement; None for all.
         seed: of the draws.
-        rtol: how large ``‖Hx - b‖ / ‖b‖``, measured with the whole ``H``, may be in the end.
+        rtol: how large ``‖Hx - b‖ / ‖b‖``, measured with the whole ``H``, may be in the end, and how much of the
+            result the second half of the steps may have changed: in soft directions the residual knows little of it.
 
     Raises:
         NotPositiveDefinite: if the whole ``H`` curves downwards along the result.
-        NotSolved: if the residual is larger than ``rtol``: it has diverged, or the depth was not enough.
+        NotSolved: if one of these is larger than ``rtol``: it has diverged, or the depth was not enough.
     """
     if not scale > 0 or depth < 1 or repeats < 1:
         raise ValueError(f"scale = {scale}, depth = {depth}, repeats = {repeats} must be positive.")
     _check(H, B)
     generator = torch.Generator().manual_seed(seed)
-    total = torch.zeros_like(B)
+    total, half = torch.zeros_like(B), torch.zeros_like(B)
     for _ in range(repeats):
         x = B / scale
-        for _ in range(depth):
+        for step in range(depth):
+            if step == depth // 2:
+                half += x
             sample = H if batch is None else H.sample(batch, generator)
             x = x + (B - sample @ x) / scale
         total += x
     X = total / repeats
-    HX = H @ X
+    HX, still = H @ X, _relative(X - half / repeats, X)
     residuals = _relative(HX - B, B)
     if torch.isfinite(X).all():
         _refuse_negative(vecdot(X, HX, dim=0), X)
-    if (residuals <= rtol).all():
+    if (residuals <= rtol).all() and (still <= rtol).all():
         return Solution(X, residuals, depth * repeats)
     raise NotSolved(
-        f"LiSSA ended at a residual of {float(residuals.max()):.1e}, above rtol = {rtol:g}, after {depth} steps and "
-        f"{repeats} repeats: if it diverged, raise scale; if not, raise depth (for noise: repeats or batch). Where H "
-        "curves downwards, nothing helps: see its smallest eigenvalue.",
+        f"LiSSA ended at a residual of {float(residuals.max()):.1e}, and the second half of {depth} steps changed the "
+        f"result by {float(still.max()):.1e} of itself; rtol = {rtol:g}, with {repeats} repeats. If it diverged, raise "
+        "scale; if not, raise depth (for noise: repeats or batch). Where H curves downwards, nothing helps: see its "
+        "smallest eigenvalue.",
         X,
     )
 

@@ -189,6 +189,14 @@ def test_the_second_order_is_that_of_retrainings(trained, close):
         close(report.lowest, report.smallest_eigenvalue + fall, rtol=1e-2, atol=1e-5)
 
 
+def test_a_gradient_that_is_not_quite_zero_is_no_second_order(trained):
+    """The audit takes it up to a millionth of its scale, and divides by the square of a small step."""
+    beside = trained.theta + 1e-7 * torch.ones_like(trained.theta) / len(trained.theta) ** 0.5
+    assert trained.risk.gradient(beside).norm() > 1e-9
+    there, here = (audit(trained.risk, theta, trained.test, retrain=3) for theta in (trained.theta, beside))
+    torch.testing.assert_close(here.announced, there.announced, rtol=1e-3, atol=1e-5)
+
+
 def test_the_second_order_in_ridge_regression(close):
     """``½θ'' = hθ'``, and the Hessian without the point is the one that is predicted."""
     ridge = Ridge(n=9, p=3, l2=0.3, seed=1)

@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from helpers import actual_change, influence, leave_group_out, linear_datamodeling_score, minimise, mlp, ring
+from helpers import (
+    actual_change,
+    influence,
+    leave_group_out,
+    linear_datamodeling_score,
+    minimise,
+    mlp,
+    rank_correlation,
+    ring,
+)
 from helpers.risk import Risk
 
 GROUPS = [[0, 1], [2, 3], [1, 4], [0, 5], [3, 4], [2, 5]]
@@ -84,3 +93,18 @@ def test_influences_at_a_minimum_order_certified_retrainings():
 def test_bad_input_is_refused(scores, groups, actual, says):
     with pytest.raises(ValueError, match=says):
         linear_datamodeling_score(scores, groups, actual)
+
+
+def test_sums_that_differ_by_rounding_are_equal():
+    """.1 + .2 + .4 and .3 + .4 are one number here, whatever their last bits say."""
+    scores = torch.tensor([[0.1, 0.2, 0.4, 0.3, 0.4, 0.0]], dtype=torch.float64)
+    groups = [[0, 1, 2], [3, 4, 5], [0, 1, 4], [0, 1, 5], [2, 3, 4]]  # sums .7, .7, .7, .3, 1.1
+    actual = torch.tensor([[3.0, 1.0, 2.0, 4.0, 0.0]])
+    assert linear_datamodeling_score(scores, groups, actual).score == pytest.approx(
+        float(spearmanr([-0.7, -0.7, -0.7, -0.3, -1.1], actual[0]).statistic)
+    )
+    assert rank_correlation(
+        torch.tensor([0.1 + 0.2, 0.3, 1], dtype=torch.float64), torch.tensor([1.0, 2, 3])
+    ) == pytest.approx(0.75**0.5)
+    with pytest.raises(ValueError, match="without one of the groups"):
+        linear_datamodeling_score(scores, groups, torch.tensor([[1.0, 0, 0, 0, 0]]))

@@ -162,6 +162,13 @@ def test_test_points_in_another_format_are_refused(trained):
         influence(trained.risk, trained.theta, trained.test.to(torch.float32))
 
 
+def test_the_derivative_of_argmin_has_none(ridge):
+    """What it is computed from depends on the weights, and autograd would take it for constant."""
+    w = ridge.risk.uniform.requires_grad_()
+    with pytest.raises(RuntimeError, match="first derivative only"):
+        torch.autograd.grad(argmin(ridge.risk, ridge.theta, w).sum(), w, create_graph=True)
+
+
 def test_argmin_lands_on_a_certified_minimum(trained):
     w = torch.linspace(0.8, 1.2, 60, dtype=torch.float64).to(trained.theta) / 60
     certify(trained.risk, argmin(trained.risk, trained.theta, w), w)

@@ -157,3 +157,8 @@ def test_statsmodels():
         covariance = torch.tensor(getattr(fit, f"cov_{kind}"))
         expected = ((g @ covariance) * g).sum(1).sqrt()
         torch.testing.assert_close(standard_errors(ridge.risk, ridge.theta, ridge.test, kind=kind), expected)
+
+
+def test_one_example_does_not_scatter(trained):
+    with pytest.raises(ValueError, match="at least two"):
+        standard_errors(Risk(trained.model, trained.train[:1], l2=0.02), trained.theta, trained.test)

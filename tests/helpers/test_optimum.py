@@ -21,10 +21,14 @@ from helpers import (
     NotSolved,
     NotStationary,
     Risk,
+    block_conjugate_gradients,
     certify,
+    conjugate_gradients,
+    cross_validated_losses,
     fix_gauge,
     flatten,
     influence,
+    leave_one_out,
     leave_out_weights,
     minimise,
     minimise_many,
@@ -393,7 +397,6 @@ def test_a_certified_minimum_is_remembered_and_only_that(trained):
     for certified in (
         lambda risk: certify(risk, trained.theta).theta,
         lambda risk: minimise(risk, trained.theta).theta,
-        lambda risk: minimise_many(risk, risk.uniform[None], trained.theta).thetas[0],
     ):
         risk = Risk(trained.model, trained.train, l2=0.02)
         assert not risk.is_known_minimum(trained.theta, None)
@@ -491,3 +494,95 @@ def test_the_line_search_stays_in_the_first_valley():
     torch.testing.assert_close(
         found.smallest_eigenvalues, torch.tensor([6.0, 3.0, 6.0, 3.0, 6.0]).double(), rtol=1e-4, atol=0
     )
+
+
+# ------------------------------------------------------------------------------------------- what only looks like one
+
+
+def zeros(p):
+    return torch.zeros(p).double()
+
+
+def of_one_number(loss, y, l2=0.0, X=None):
+    X = torch.ones(len(y), 1) if X is None else X
+    model, _ = flatten(torch.nn.Linear(X.shape[1], 1, bias=False))
+    return Risk(model, Data(X.double(), y.double()), loss, l2=l2)
+
+
+def test_a_point_that_sits_on_a_kink_is_none():
+    """|f - y| where many y are 0: autograd takes 0 for the slope at the kink, and to both sides it is ±1/3."""
+    risk, theta = of_one_number(Loss(lambda f, y: (f - y).abs()), torch.tensor([0, 0, 0, 2, -1]), l2=0.01), zeros(1)
+    for look in (certify, minimise):
+        with pytest.raises(NotAMinimum, match="kink"):
+            look(risk, theta)
+    for look in (lambda *at: influence(*at, risk.data), leave_one_out):
+        with pytest.raises(NotStationary, match="kink"):
+            look(risk, theta)
+
+
+@pytest.mark.parametrize("steps", [14, 20])
+def test_where_the_risk_only_falls_no_minimum_is_near(steps):
+    """One feature that only class 1 has: Newton's step keeps its length for ever, and the gradient vanishes."""
+    generator = torch.Generator().manual_seed(0)
+    x, noise = torch.randn(2, 60, generator=generator, dtype=torch.float64)
+    y = (x + noise > 0).double()
+    dummy = torch.zeros(60).double()
+    dummy[y.nonzero().flatten()[:4]] = 1
+    risk, theta = of_one_number(LOGISTIC, y, X=torch.stack([x, dummy], 1)), zeros(2)
+    for _ in range(steps):
+        theta = theta - torch.linalg.solve(risk.hessian(theta), risk.gradient(theta))
+    assert risk.gradient(theta).norm() < 1e-6 * risk.scale(theta)
+    for look in (lambda *at: influence(*at, risk.data), cross_validated_losses, leave_one_out, fix_gauge):
+        with pytest.raises(NotStationary, match="no minimum is near"):
+            look(risk, theta)
+    with pytest.raises(NotAMinimum, match="only falls"):
+        certify(risk, theta, gtol=1e-6)
+
+
+@pytest.mark.parametrize("y", [torch.ones(20), (torch.arange(20) > 9)])
+def test_without_l2_separable_classes_have_no_minimum_and_the_message_says_so(y):
+    risk = of_one_number(LOGISTIC, y, X=torch.arange(20)[:, None] - 9.5 if len(y.unique()) > 1 else None)
+    with pytest.raises(NotConverged, match=r"only falls .* raise the L2"):
+        minimise(risk, zeros(1))
+
+
+@pytest.mark.parametrize("unit", [1e-17, 1.6e-19, 1e-25])
+def test_targets_in_any_unit_from_any_start(unit):
+    X = torch.randn(30, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = unit * X[:, 0]
+    found = minimise(of_one_number(SQUARED_ERROR, y, 0.01, X), torch.tensor([0.3, -0.2, 0.5]).double())
+    right = torch.linalg.solve(X.T @ X / 30 + 0.02 * torch.eye(3).double(), X.T @ y / 30)
+    assert (found.theta - right).norm() < 1e-9 * right.norm()
+
+
+@pytest.mark.parametrize("solve", [conjugate_gradients, block_conjugate_gradients])
+def test_an_iterative_solver_sees_the_saddle_at_zero(solve):
+    """Where theta is 0, no share of it says which eigenvalues are zero by rounding."""
+    X = torch.randn(40, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = X[:, 0] * X[:, 1] + X[:, 0]
+    model, _ = flatten(torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1)))
+    risk = Risk(model, Data(X, y - y.mean()), SQUARED_ERROR, l2=1e-3)
+    with pytest.raises(NotPositiveDefinite, match="not positive definite"):
+        influence(risk, zeros(13), risk.data[:2], solve=solve)
+
+
+@pytest.mark.parametrize(
+    ("bend", "what"),
+    [
+        (lambda h: h.square().sqrt(), r"\[31\] have no finite derivative"),
+        (lambda h: h.square().log(), r"\[31\] have no finite loss"),
+        (lambda h: h.abs() ** 1.5, "no finite second derivative"),
+    ],
+)
+def test_the_example_that_is_not_finite_is_named(bend, what):
+    X = torch.rand(60, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.5
+    y = X[:, 0].clone()
+    X[31] = 0
+
+    class Bent(torch.nn.Linear):
+        def forward(self, x):
+            return bend(super().forward(x))
+
+    model, _ = flatten(Bent(1, 1, bias=False))
+    with pytest.raises(NotConverged, match=what):
+        minimise(Risk(model, Data(X, y), SQUARED_ERROR, l2=0.05), zeros(1) + 0.7)

@@ -285,9 +285,9 @@ def test_sampled_lissa_is_right_in_the_mean(ridge):
 
 def test_lissa_that_diverges_is_refused(trained):
     H, B = HessianOperator(trained.risk, trained.theta), trained.risk.gradients(trained.theta, trained.test).T
-    with pytest.raises(NotSolved, match="if it diverged, raise scale"):
+    with pytest.raises(NotSolved, match="If it diverged, raise scale"):
         lissa(H, B, scale=0.2, depth=200)  # the largest eigenvalue is 0.61
-    with pytest.raises(NotSolved, match="after 5 steps"):
+    with pytest.raises(NotSolved, match="second half of 5 steps"):
         lissa(H, B, scale=1.0, depth=5)
     for wrong in ({"scale": 0}, {"depth": 0}, {"repeats": 0}):
         options = {"scale": 1.0, "depth": 5, "repeats": 1} | wrong
@@ -301,12 +301,21 @@ def test_lissa_refuses_what_curves_downwards_and_what_is_above_its_tolerance():
     b = torch.ones(1, 1).double()
     with pytest.raises(NotPositiveDefinite, match=r"its curvature is -5\.00e-01"):
         lissa(-0.5 * b, b, scale=1.0, depth=1, rtol=10.0)
-    for h, rtol in ((0.7, 0.1), (0.5, 0.26)):
+    for h, rtol in ((0.7, 0.24), (0.5, 0.34)):
         found = lissa(h * b, b, scale=1.0, depth=1, rtol=rtol)
         assert float(found.residuals) == pytest.approx((1 - h) ** 2)
         assert found.iterations == 1
-    with pytest.raises(NotSolved, match=r"residual of 2\.5e-01, above rtol = 0\.1, after 1 steps and 1 repeats"):
+    says = r"residual of 2\.5e-01, .* half of 1 steps .* by 3\.3e-01 .* rtol = 0\.1, with 1 repeats"
+    with pytest.raises(NotSolved, match=says):
         lissa(0.5 * b, b, scale=1.0, depth=1)
+
+
+def test_lissa_that_is_still_on_its_way_is_refused():
+    """In soft directions a small residual says little: at h = 0.001 of ``b``'s ten per cent, 18 % of ``x`` is there."""
+    H, b = torch.diag(torch.tensor([1.0, 0.001])).double(), torch.tensor([[1.0], [0.1]]).double()
+    with pytest.raises(NotSolved, match=r"residual of 8\.\de-02, .* changed the result by [4-6]\.\de-01"):
+        lissa(H, b, scale=1.0, depth=200)
+    assert lissa(H, b, scale=1.0, depth=5000).X[1] == pytest.approx(100, rel=0.01)
 
 
 def test_scores_need_no_stored_gradients(trained, classes, close):
