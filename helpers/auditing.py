@@ -225,7 +225,7 @@ def leverage(risk: Risk, theta: Tensor, weights: Tensor | None = None) -> Tensor
 
     For ridge regression it is the leverage ``φᵀH⁻¹φ/n``, and the true move is ``m/(1 - h)``; for one output it is
     ``ℓ'' ∇fᵀH⁻¹∇f/n`` (``def-logistic-leverage``). Not negative where the loss is convex in the outputs; 0 for a point
-    without a gradient. Above 1 where the rest of ``H`` is negative along ``m``: then it is no share.
+    without a gradient. Above 1 where ``H`` without this part is negative along ``m``: then it is no share.
 
     Raises:
         NotPositiveDefinite: with the smallest eigenvalue, if ``H`` is not positive definite.
