@@ -418,16 +418,17 @@ def _by_matrices(risk: Risk, thetas: Tensor, W: Tensor, tolerance: float, P: _Pr
     below = 1e-10 * largest + torch.minimum(10 * g.norm(dim=1) / (1e-300 + thetas.norm(dim=1)), 1e-6 * largest)
     up, flat = eigenvalues[:, 0] > below, (eigenvalues[:, 0].abs() <= below) & (eigenvalues[:, -1] > 0)
     for _ in range(3):
+        todo = g.norm(dim=1) > 1e-6 * tolerance  # of each by itself: no problem sees another
+        if not todo.any():
+            break
         steps = torch.cholesky_solve(g[..., None], L)[..., 0]
         for k in flat.nonzero().flatten().tolist():
             d, Q = torch.linalg.eigh(H[k])
             steps[k] = Q @ torch.where(d > below[k], (Q.T @ g[k]) / d, 0.0)
         new_thetas = thetas - torch.where((up & (info == 0) | flat)[:, None], steps, 0.0)
         new_g = risk.values_and_gradients(new_thetas, W)[1]
-        better = (new_g.norm(dim=1) < g.norm(dim=1))[:, None]
+        better = (todo & (new_g.norm(dim=1) < g.norm(dim=1)))[:, None]
         thetas, g = torch.where(better, new_thetas, thetas), torch.where(better, new_g, g)
-        if bool((g.norm(dim=1) <= 1e-4 * tolerance).all()):
-            break
     return thetas, g.norm(dim=1), eigenvalues, minimum
 
 
