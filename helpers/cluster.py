@@ -8,6 +8,9 @@ elsewhere.
 
 from __future__ import annotations
 
+import contextlib
+import dis
+import functools
 import hashlib
 import io
 import os
@@ -18,8 +21,8 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import CodeType, FunctionType
-from typing import TYPE_CHECKING, Any
+from types import CodeType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -36,8 +39,10 @@ from .solvers import Solution, conjugate_gradients
 if TYPE_CHECKING:  # the library is imported where it is needed: not every user of the helpers has a cluster
     from distributed import Client
 
-_PLACES = (*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, str(Path(__file__).parent))
-_INSTALLED = [Path(place).resolve() for place in _PLACES]  # what lies there belongs to nobody's own code
+_LIBRARIES = [sysconfig.get_path(each) for each in ("stdlib", "platstdlib", "purelib", "platlib")]
+_PLACES = [*map(Path, _LIBRARIES), Path(sys.base_prefix, "DLLs"), Path(__file__).parent]
+_INSTALLED = [place.resolve() for place in _PLACES]  # what lies there belongs to nobody's own code
+_MADE = {"_abc_impl", "_backward_cls"}  # by Python and torch, from the rest of a class
 _Task = Callable[[Any, Any], Any]  # a function of what is shared and of one piece
 _Form = Sequence[tuple[torch.dtype, tuple[int, ...]]]  # of the tensors in one result
 
@@ -67,14 +72,16 @@ def leave_group_out_on(
             its result: the inputs, the code of your own modules, the versions of the helpers and of torch. A later call
             takes up what is there, whatever became of workers, scheduler and client; several clients may share it. A
             file that is not whole, or not what its name says, is never believed: a warning names it, and its chunk is
-            computed again. If a chunk cannot be kept, as on a full disk, a warning says so, and nothing is lost.
+            computed again. If a chunk cannot be kept, as on a full disk, a warning says so, and nothing is lost. The
+            name cannot see what your code reads from a file, or looks up by a name that it computes.
 
     Raises:
         NotConverged, NotAMinimum: as `leave_group_out`, when all is done.
         NotStationary, NotPositiveDefinite, ValueError: of the first chunk that failed, after all others are done. Its
             ``finished`` holds the results of the other chunks by their first group.
         KilledWorker: in the same way, for a chunk under which one worker after another died.
-        OSError: if ``store`` is no folder and cannot be made one. Nothing has been computed then.
+        OSError, TypeError: if ``store`` is no folder and cannot be made one, or there is no name for something that
+            decides the result, such as a lock. Nothing has been computed then.
     """
     groups = [[i] for i in range(risk.n)] if groups is None else groups
     pieces = [
@@ -212,30 +219,44 @@ def _files(store: Path, function: _Task, shared: Any, pieces: Sequence[Any]) -> 
         store.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(f"The store {store} is no folder and cannot be made one: {error}.") from error
-    inputs = _name(function.__name__, shared)
-    code = _name([module.read_bytes() for module in sorted(Path(__file__).parent.glob("*.py"))])
-    return {k: store / f"{_name(code, inputs, piece)}.pt" for k, piece in enumerate(pieces)}
+    try:
+        inputs = _name(function.__name__, shared)
+        code = _name([module.read_bytes() for module in sorted(Path(__file__).parent.glob("*.py"))])
+        return {k: store / f"{_name(code, inputs, piece)}.pt" for k, piece in enumerate(pieces)}
+    except Exception as error:
+        raise TypeError(
+            f"the store could not tell whether its results still hold: no name can be made of something in the model, "
+            f"the loss or the solver, or in a class or module of yours that they use ({error}). Make it inside the "
+            "function that needs it, or leave out store=."
+        ) from error
 
 
-def _name(*inputs: Any) -> str:
-    """A hash of everything in the inputs, the same in any process: of numbers their bytes, of functions and classes
-    their code as it was loaded. Only what is installed counts by its name alone."""
+def _name(*inputs: Any, seen: dict[int, Any] | None = None) -> str:
+    """A hash of everything in the inputs, the same in any process: of numbers their bytes, of functions, classes and
+    modules their code as it was loaded. Only what is installed counts by its name alone."""
     import cloudpickle
 
-    seen: dict[int, Any] = {}  # kept alive, so that no other gets the same id
+    met = {} if seen is None else seen  # kept alive, so that no other gets the same id
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         def persistent_id(self, value: Any) -> Any:
+            if isinstance(value, set | frozenset):  # whose order differs between processes
+                return sorted(_name(each, seen=met.copy()) for each in value)
             if not isinstance(value, Tensor):
                 return None
-            return str(value.dtype), tuple(value.shape), value.detach().cpu().contiguous().numpy().tobytes()
+            content = value.detach().cpu().contiguous().flatten().view(torch.uint8)  # NumPy has no bfloat16
+            return str(value.dtype), tuple(value.shape), content.numpy().tobytes()
 
         def reducer_override(self, value: Any) -> Any:
-            if not isinstance(value, type | FunctionType) or _is_installed(value):
+            if isinstance(value, functools._lru_cache_wrapper | functools.cached_property):
+                return repr, (getattr(value, "func", None) or vars(value)["__wrapped__"],)
+            if isinstance(value, TypeVar):  # it stands in annotations only
+                return repr, (value.__name__,)
+            if not isinstance(value, type | FunctionType | ModuleType) or _is_installed(value):
                 return super().reducer_override(value)
-            if id(value) in seen:
-                return repr, (value.__qualname__,)
-            seen[id(value)] = value
+            if id(value) in met:
+                return repr, (list(met).index(id(value)),)
+            met[id(value)] = value
             return repr, (_code(value),)
 
     written = io.BytesIO()
@@ -243,31 +264,57 @@ def _name(*inputs: Any) -> str:
     return hashlib.sha256(written.getvalue()).hexdigest()[:32]
 
 
-def _is_installed(value: type | FunctionType) -> bool:
+def _is_installed(value: type | FunctionType | ModuleType) -> bool:
     """Whether it belongs to Python, to an installed package, or to the helpers."""
-    if value.__module__ == "__main__":
+    name = value.__name__ if isinstance(value, ModuleType) else value.__module__ or ""
+    if name == "__main__":
         return False
-    file = Path(getattr(sys.modules.get(value.__module__), "__file__", None) or sys.prefix).resolve()
+    package = name.partition(".")[0]  # some modules of a package that is compiled have no file of their own
+    origin, of_package = (getattr(sys.modules.get(each), "__file__", None) for each in (name, package))
+    if not (origin or of_package):
+        return package in sys.stdlib_module_names  # compiled into Python
+    file = Path(str(origin or of_package)).resolve()
     # Or anywhere that packages are installed to: the user's own folder, another environment's by a .pth file.
     elsewhere = not {"site-packages", "dist-packages"}.isdisjoint(file.parts)
     return elsewhere or any(file.is_relative_to(place) for place in _INSTALLED)
 
 
-def _code(value: type | FunctionType) -> Any:
-    """What a class or a function does: its code, its constants, and what it refers to by name."""
+def _code(value: type | FunctionType | ModuleType) -> Any:
+    """What a class, a function or a module does: its code, its constants, and what it refers to by name."""
+    if isinstance(value, ModuleType):
+        return value.__name__, sorted((k, v) for k, v in vars(value).items() if not k.startswith("__"))
     if isinstance(value, type):
-        members = {name: getattr(each, "__func__", getattr(each, "fget", each)) for name, each in vars(value).items()}
-        kept = (FunctionType, Tensor, int, float, str, tuple, list, dict, type(None))
-        return value.__qualname__, value.__bases__, sorted((k, v) for k, v in members.items() if isinstance(v, kept))
+        members = sorted((k, v) for k, v in vars(value).items() if k not in _MADE)
+        return value.__qualname__, type(value), value.__bases__, members
     codes, pieces = [value.__code__], []
     for code in codes:  # and those inside it
         codes += [each for each in code.co_consts if isinstance(each, CodeType)]
         constants = [each for each in code.co_consts if not isinstance(each, CodeType)]
-        pieces.append((code.co_code, constants, code.co_names, code.co_varnames))
-    names = sorted({name for code in codes for name in code.co_names} & value.__globals__.keys())
-    used = {name: value.__globals__[name] for name in names}
+        tables = code.co_code, code.co_exceptiontable, code.co_flags
+        pieces.append((tables, constants, code.co_names, code.co_varnames))
     closure = [cell.cell_contents for cell in value.__closure__ or ()]
-    return value.__qualname__, pieces, value.__defaults__, value.__kwdefaults__, closure, used
+    used = _used(value, codes)
+    return value.__qualname__, pieces, value.__defaults__, value.__kwdefaults__, closure, vars(value), used
+
+
+def _used(function: FunctionType, codes: Sequence[CodeType]) -> list[tuple[str, Any]]:
+    """What the names in a function's code stand for: in its globals, and in modules of one's own that it uses."""
+    names = {name for code in codes for name in code.co_names}
+    found, spaces = [], [function.__globals__]
+    steps = [step for code in codes for step in dis.get_instructions(code)]
+    for level, listed, step in zip(steps, steps[1:], steps[2:], strict=False):
+        if step.opname == "IMPORT_NAME":  # inside it: what it finds there is seen only once it is loaded
+            with contextlib.suppress(ImportError):
+                module = __import__(step.argval, function.__globals__, None, listed.argval or (), level.argval)
+                spaces += [] if _is_installed(module) else [vars(module)]
+    for space in spaces:
+        for name in sorted(names & space.keys()):
+            each = space[name]
+            if not isinstance(each, ModuleType) or _is_installed(each):
+                found.append((name, each))
+            elif all(vars(each) is not other for other in spaces):
+                spaces.append(vars(each))
+    return found
 
 
 def _read(file: Path, form: _Form) -> Any:

@@ -21,6 +21,27 @@ def differentiable(tensor: Tensor) -> Tensor:
         return tensor.clone() if tensor.is_inference() else tensor
 
 
+def check_tensor(name: str, value: object) -> None:
+    """Raise TypeError for what is no tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{name} is a {type(value).__name__}, not a tensor: torch.as_tensor(...) converts arrays and lists."
+        )
+
+
+def check_weights(weights: Tensor, n: int) -> Tensor:
+    """``weights`` (n,) if they can be used; raises TypeError or ValueError if not."""
+    check_tensor("weights", weights)
+    if weights.shape != (n,):
+        raise ValueError(
+            f"weights have shape {tuple(weights.shape)}, but there are n = {n} training examples: "
+            f"give one weight each, shape ({n},)."
+        )
+    if bad := (~torch.isfinite(weights)).nonzero().flatten().tolist():
+        raise ValueError(f"weights are not finite at {bad[:5]}.")
+    return differentiable(weights)
+
+
 @dataclass(frozen=True)
 class Data:
     """``n`` examples ``z_i = (x_i, y_i)``, detached from whatever graph they come from.
@@ -30,7 +51,7 @@ class Data:
         y: targets, shape ``(n,)`` or ``(n, ...)``; on the device of ``X``.
 
     Raises:
-        TypeError: if one of them is no tensor.
+        TypeError: if one of them is no tensor, or a sparse or nested one.
         ValueError: if there is no example, the lengths or devices differ, or a value is not finite.
     """
 
@@ -43,6 +64,10 @@ class Data:
                 raise TypeError(
                     f"{name} is a {type(values).__name__}: X and y must be tensors that hold all examples at once. "
                     "torch.as_tensor(...) converts arrays and lists; for a dataset, torch.stack([x for x, y in it])."
+                )
+            if values.layout != torch.strided or values.is_nested:
+                raise TypeError(
+                    f"{name} is a sparse or nested tensor: make it a dense one, by to_dense() or by padding."
                 )
             object.__setattr__(self, name, differentiable(values).detach())
         if self.X.ndim == 0 or self.y.ndim == 0 or len(self.X) == 0 or len(self.X) != len(self.y):

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from .curvature import HessianOperator, cholesky_solve
-from .data import Data
+from .data import Data, check_tensor, check_weights
 from .optimum import check_curvature, check_minimum, minimise
 from .risk import Risk
 from .solvers import NotSolved, Solution, direct, pseudo_inverse, refined
@@ -92,20 +92,27 @@ def predicted_change(influence: Tensor, convention: Convention = "mean", weights
     Compare each with its own retraining. The ``weights`` (n,) are those of the influence, ``1/n`` each by default.
 
     Raises:
-        ValueError: for an unknown convention, weights of another shape, or a point that holds all of the weight.
+        TypeError: if one of them is no tensor.
+        ValueError: for an unknown convention, weights of another shape or not finite, or a point without which the
+            others have no weight, or weights that cancel.
     """
+    check_tensor("influence", influence)
     n = influence.shape[-1]
-    w = influence.new_full((n,), 1 / n) if weights is None else weights
-    if w.shape != (n,):
-        raise ValueError(f"weights have shape {tuple(w.shape)}, but there are n = {n} training points.")
+    w = influence.new_full((n,), 1 / n) if weights is None else check_weights(weights, n).to(influence)
     if convention == "zero":
         return -w * influence
     if convention != "mean":
         raise ValueError(f"convention is {convention!r}: it must be 'zero' or 'mean'.")
     total = w.sum()
-    if n == 1 or bool((w == total).any()):
-        raise ValueError(f"n = {n}, and one training point holds all of the weight: nothing is left to train on.")
+    if bool((empty := are_rounding(total - w, w)).any()):
+        first = int(empty.nonzero()[0])
+        raise ValueError(f"without point {first} all weights are 0, or they cancel: nothing is left to train on.")
     return -(w / (total - w)) * (total * influence - (influence @ w)[..., None])
+
+
+def are_rounding(sums: Tensor, weights: Tensor) -> Tensor:
+    """Whether sums of some of the weights are 0, or would be without rounding."""
+    return sums.abs() <= 100 * torch.finfo(weights.dtype).eps * weights.abs().sum()
 
 
 def argmin(risk: Risk, theta: Tensor, weights: Tensor) -> Tensor:

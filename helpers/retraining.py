@@ -8,6 +8,7 @@ r = 1.000, slope = 2.00, intercept = 0.0000, largest error = 3.0000
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,8 @@ from torch import Tensor
 from torch.linalg import vecdot
 
 from .curvature import HessianOperator
-from .data import Data
-from .influences import Convention
+from .data import Data, check_tensor, check_weights
+from .influences import Convention, are_rounding
 from .optimum import Minima, check_minimum, minimise_many
 from .risk import Risk
 
@@ -44,13 +45,15 @@ def leave_out_weights(
         dtype, device: those of the result, where ``weights`` do not say.
 
     Raises:
+        TypeError: for weights that are no tensor, and groups that are no lists of whole numbers.
         ValueError: for a group that is empty, repeats a point, has an index outside 0 … n-1 or leaves nothing to
-            train on, and for an unknown convention.
+            train on, for weights of another shape or not finite, and for an unknown convention.
     """
     if convention not in ("zero", "mean"):
         raise ValueError(f"convention is {convention!r}: it must be 'zero' or 'mean'.")
     groups = [[i] for i in range(n)] if groups is None else groups
-    w = torch.full((n,), 1 / n, dtype=dtype, device=device or "cpu") if weights is None else weights
+    w = torch.full((n,), 1 / n, dtype=dtype, device=device or "cpu") if weights is None else check_weights(weights, n)
+    w = w if w.is_floating_point() else w.to(dtype)
     W, total = w.repeat(len(groups), 1), w.sum()
     for k, members in enumerate(members_of(groups, n)):
         W[k, members] = 0.0
@@ -59,13 +62,19 @@ def leave_out_weights(
         if convention == "mean" and weights is None:
             W[k, W[k] > 0] = 1 / (n - len(members))
         elif convention == "mean":
+            if are_rounding(W[k].sum(), w):
+                raise ValueError(f"without group {k} the other weights cancel: they cannot grow in proportion.")
             W[k] *= total / W[k].sum()
     return W
 
 
 def members_of(groups: Sequence[Sequence[int]], n: int) -> list[list[int]]:
-    """The indices in each group; raises ValueError for an empty group, one twice, or one outside 0 … n-1."""
-    members = [[int(i) for i in group] for group in groups]
+    """The indices in each group; raises ValueError for an empty group, one twice, or one outside 0 … n-1, and
+    TypeError for what is no group or no whole number."""
+    try:
+        members = [[operator.index(i) for i in group] for group in groups]
+    except TypeError as error:
+        raise TypeError(f"groups must be lists of whole numbers, such as [[0], [1, 2]]: {error}.") from error
     for k, group in enumerate(members):
         if not group or len(set(group)) < len(group) or not all(0 <= i < n for i in group):
             raise ValueError(f"group {k} is {group}: it needs at least one index, each once, from 0 to {n - 1}.")
@@ -162,6 +171,7 @@ def agreement(predicted: Tensor, actual: Tensor) -> Agreement:
     """Compare two tensors of one shape entry by entry.
 
     Raises:
+        TypeError: if one of them is no tensor.
         ValueError: for different shapes, fewer than three values, values that are not finite, or all the same (often
             of a model that ignores the parameters it is differentiated by).
     """
@@ -194,6 +204,8 @@ def spearman(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _pairs(predicted: Tensor, actual: Tensor) -> tuple[Tensor, Tensor]:
+    check_tensor("predicted", predicted)
+    check_tensor("actual", actual)
     if predicted.shape != actual.shape or predicted.numel() < 3:
         raise ValueError(
             f"predicted has shape {tuple(predicted.shape)} and actual {tuple(actual.shape)}: "
@@ -203,5 +215,8 @@ def _pairs(predicted: Tensor, actual: Tensor) -> tuple[Tensor, Tensor]:
     if not bool(torch.isfinite(torch.stack([x, y])).all()):
         raise ValueError("some values are not finite: leave out the points whose retraining found no minimum.")
     if not all((values - values.mean()).norm() > 1e-12 * values.norm() for values in (x, y)):
-        raise ValueError("all predicted (or all actual) values are the same: there is nothing to correlate.")
+        raise ValueError(
+            "all predicted (or all actual) values are the same: there is nothing to correlate "
+            "(or their squares are no longer numbers: choose another unit)."
+        )
     return x, y

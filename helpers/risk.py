@@ -17,6 +17,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from numbers import Integral
 from typing import Any, cast
 
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor
 from torch.func import grad, jvp, vjp, vmap
 from torch.nn import functional as F
 
-from .data import Data, differentiable
+from .data import Data, check_tensor, check_weights, differentiable
 from .models import FlatModel
 from .probe import probe
 
@@ -126,6 +127,7 @@ class Risk:
         gauge: ``(N, origin)``, see `helpers.fix_gauge`.
 
     Raises:
+        TypeError: for what is no `FlatModel`, `Data`, `Loss`, or strength.
         ValueError: for labels outside the loss's domain, a negative ``l2``, and, at the first use, a model or a loss
             for which an example has no loss of its own, or a wrong derivative.
     """
@@ -140,22 +142,34 @@ class Risk:
     _minima: set[bytes] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(getattr(self.model, "p", None), int):
+            raise TypeError(
+                f"the model is a {type(self.model).__name__}: give the first of the two that flatten(module) returns, "
+                "model, theta = flatten(module)."
+            )
         if not isinstance(self.loss, Loss):
             raise TypeError(
                 f"the loss is a {type(self.loss).__name__}: wrap it, Loss(...), for instance "
                 "Loss(torch.nn.CrossEntropyLoss(reduction='none')): one number for each example, no mean."
             )
-        if callable(self.l2):
-            object.__setattr__(self, "l2", self.model.per_parameter(self.l2))
-        strengths = torch.as_tensor(self.l2, dtype=torch.float64, device="cpu")
-        if not (strengths >= 0).all():
-            raise ValueError(f"l2 = {float(strengths.min()):g} must not be negative: that rewards large parameters.")
+        try:
+            l2: Any = self.model.per_parameter(self.l2) if callable(self.l2) else self.l2
+            strengths = torch.as_tensor(l2, dtype=torch.float64, device="cpu")
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(
+                f"l2 gives no strength ({error}): it must be a number, a tensor with one a parameter, "
+                f"({self.model.p},), or a function of the parameter's name that returns a number."
+            ) from error
+        if strengths.ndim or isinstance(l2, Tensor):
+            object.__setattr__(self, "l2", differentiable(l2 if isinstance(l2, Tensor) else strengths))
+        if bad := strengths[~((strengths >= 0) & strengths.isfinite())].tolist():
+            raise ValueError(f"l2 = {bad[0]:g} must not be negative (that rewards large parameters), and be finite.")
         if strengths.shape not in ((), (self.model.p,)):
             raise ValueError(
                 f"l2 has shape {tuple(strengths.shape)}: give a number, or one a parameter, ({self.model.p},)."
             )
-        if self.batch is not None and self.batch < 1:
-            raise ValueError(f"batch = {self.batch}: a graph holds at least one example.")
+        if self.batch is not None and not (isinstance(self.batch, Integral) and self.batch >= 1):
+            raise ValueError(f"batch = {self.batch}: a graph holds at least one example, and only whole ones.")
         self._check_labels(self.data)
 
     def __reduce__(self) -> tuple[Any, ...]:  # what was found out about it is not part of it
@@ -336,18 +350,12 @@ class Risk:
 
     @torch.inference_mode(False)
     def check_weights(self, weights: Tensor | None, theta: Tensor) -> Tensor:
-        """``weights`` (n,) if they can be used, ``1/n`` each for None; raises ValueError otherwise."""
+        """``weights`` (n,) if they can be used, ``1/n`` each for None; raises TypeError or ValueError otherwise."""
         if weights is None:
             return self.uniform.to(theta.dtype)
-        if weights.shape != (self.n,):
-            raise ValueError(
-                f"weights have shape {tuple(weights.shape)}, but there are n = {self.n} training examples: "
-                f"give one weight each, shape ({self.n},)."
-            )
+        weights = check_weights(weights, self.n)
         self._check_format("weights", weights)
-        if bad := (~torch.isfinite(weights)).nonzero().flatten().tolist():
-            raise ValueError(f"weights are not finite at {bad[:5]}.")
-        return differentiable(weights)
+        return weights
 
     @torch.inference_mode(False)
     def check_theta(self, theta: Tensor) -> Tensor:
@@ -440,15 +448,18 @@ class Risk:
         order = self.data.y.reshape(self.n, -1)[:, 0].argsort(stable=True)
         y = self.data.y[order].reshape(self.n, -1)[:, 0]
         steps = (y[1:] != y[:-1]).nonzero().flatten().add(1)[: _PROBED // 2]
-        even = torch.linspace(0, self.n - 1, min(self.n, _PROBED), device=y.device).long()
+        even = torch.linspace(0, self.n - 1, min(self.n, _PROBED), dtype=torch.float64, device=y.device).long()
         points = order[torch.cat([even, steps]).unique()]
         return self.data.X[points], self.data.y[points]
 
     def _check_labels(self, data: Data) -> None:
+        if not isinstance(data, Data):
+            raise TypeError(f"the examples are a {type(data).__name__}: give them as Data(X, y).")
         if self.loss.accepts is not None and not self.loss.accepts(data.y):
             raise ValueError(f"the labels are outside the loss's domain, which is: {self.loss.domain}.")
 
     def _check_format(self, name: str, tensor: Tensor) -> None:
+        check_tensor(name, tensor)
         if tensor.dtype not in (torch.float32, torch.float64):
             raise TypeError(f"{name} is {tensor.dtype}: second derivatives need float64, or float32 at the least.")
         formats = {part.dtype for part in (self.data.X, self.data.y) if part.is_floating_point()}

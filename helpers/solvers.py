@@ -123,7 +123,7 @@ def conjugate_gradients(
         preconditioner: ``R ↦ M⁻¹R`` for a positive definite ``M`` near ``H``.
 
     Raises:
-        ValueError: for right-hand sides of another shape, or not finite.
+        TypeError, ValueError: for right-hand sides of another format or shape, or not finite.
         NotPositiveDefinite: with the curvature along the direction in which it is not positive.
         NotSolved: with the largest true residual, if ``max_iterations`` were not enough or the format's digits are not.
     """
@@ -282,6 +282,9 @@ def _until_true(
 def _check(H: Operator, B: Tensor) -> None:
     if B.ndim != 2 or B.shape[0] != H.shape[0] or B.shape[1] == 0:
         raise ValueError(f"B has shape {tuple(B.shape)}: give right-hand sides as columns, ({H.shape[0]}, m).")
+    like = getattr(H, "theta", H)
+    if isinstance(like, Tensor) and like.dtype != B.dtype:
+        raise TypeError(f"B is {B.dtype} and H {like.dtype}: convert one, B.to({like.dtype}).")
     if not torch.isfinite(B).all():
         raise ValueError("a right-hand side is not finite: see the gradients of the test losses.")
 

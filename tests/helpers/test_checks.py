@@ -247,6 +247,8 @@ def test_what_cannot_be_compared_is_said(compare):
         compare(torch.zeros(4), x)
     with pytest.raises(ValueError, match="same shape"):
         compare(x, x[:3])
+    with pytest.raises(TypeError, match="actual is a list, not a tensor"):
+        compare(x, x.tolist())
     assert compare(x.requires_grad_(True), x.detach() + torch.tensor([0.0, 0.1, 0.0, 0.0])) is not None
 
 

@@ -8,12 +8,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 
 import dask
+import numpy as np
 import pytest
 import torch
 from distributed import Client, KilledWorker, LocalCluster
@@ -650,6 +654,72 @@ def test_the_name_of_a_chunk_sees_the_code_of_ones_own_modules(tmp_path, monkeyp
     sys.modules.pop("own_module")
     assert names[0] == names[1]
     assert len(set(names)) == 4
+
+
+CONFIGURED = """
+import functools
+import settings
+
+def reads(f, y):
+    return settings.FACTOR * (f - y)
+
+def calls(f, y):
+    return settings.scaled(f) - y
+
+def imports(f, y):
+    from settings import FACTOR
+    return FACTOR * (f - y)
+
+class Holds:
+    module = settings
+
+@functools.lru_cache
+def cached():
+    return settings.FACTOR
+"""
+
+
+@pytest.mark.parametrize("name", ["reads", "calls", "imports", "Holds", "cached"])
+def test_the_name_of_a_chunk_sees_what_another_module_of_ones_own_holds(tmp_path, monkeypatch, name):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "settings.py").write_text("FACTOR = 1.0\ndef scaled(f):\n    return FACTOR * f\n", encoding="utf-8")
+    (tmp_path / "configured.py").write_text(CONFIGURED, encoding="utf-8")
+    for each in ("settings", "configured"):
+        monkeypatch.delitem(sys.modules, each, raising=False)
+    own, settings = importlib.import_module("configured"), sys.modules["settings"]
+    before = _name(getattr(own, name))
+    assert _name(getattr(own, name)) == before
+    settings.FACTOR = 2.0
+    assert _name(getattr(own, name)) != before
+
+
+ATTRIBUTES = {
+    "array": (np.ones(1), np.zeros(1)),
+    "set": ({"a"}, {"b"}),
+    "namespace": (SimpleNamespace(s=1), SimpleNamespace(s=2)),
+    "class": (type("In", (), {"s": 1}), type("In", (), {"s": 2})),
+    "cached property": (cached_property(lambda self: 1), cached_property(lambda self: 2)),
+    "few digits": (torch.ones(2, dtype=torch.bfloat16), torch.zeros(2, dtype=torch.bfloat16)),
+}
+
+
+@pytest.mark.parametrize("kind", ATTRIBUTES)
+def test_the_name_of_a_chunk_sees_every_attribute_of_a_class(kind):
+    one, other = (_name(type("Own", (), {"__module__": "__main__", "attribute": each})) for each in ATTRIBUTES[kind])
+    assert one != other
+
+
+def test_what_has_no_name_is_refused_before_anything_is_computed(threads, small, tmp_path):
+    lock, before = threading.Lock(), begun(threads)
+
+    def loss(f, y):
+        with lock:
+            return (f - y).square()
+
+    risk = small.risk.but(loss=Loss(loss))
+    with pytest.raises(TypeError, match=r"no name can be made of .*lock.*leave out store="):
+        leave_group_out_on(threads, risk, small.theta, [[0]], store=tmp_path)
+    assert begun(threads) == before
 
 
 def test_a_package_installed_elsewhere_is_nobodys_own_code(tmp_path, monkeypatch):

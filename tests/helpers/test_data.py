@@ -83,6 +83,13 @@ def test_what_is_no_tensor_is_refused(X):
         Data(torch.zeros(2, 1), X)
 
 
+def test_a_sparse_or_nested_tensor_is_refused():
+    nested = torch.nested.nested_tensor([torch.ones(1), torch.ones(2)], layout=torch.jagged)
+    for X in (torch.eye(2).to_sparse(), nested):
+        with pytest.raises(TypeError, match="X is a sparse or nested tensor: make it a dense one"):
+            Data(X, torch.zeros(2))
+
+
 def test_the_digits_are_scikit_learns_in_the_order_of_the_seed():
     from sklearn.datasets import load_digits
 

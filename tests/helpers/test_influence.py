@@ -246,3 +246,11 @@ def test_the_weights_are_looked_at_for_both_conventions(close):
     for convention in ("zero", "mean"):
         with pytest.raises(ValueError, match=r"weights have shape \(2,\), but there are n = 3"):
             predicted_change(scores, convention, w[:2])
+        with pytest.raises(ValueError, match=r"weights are not finite at \[1\]"):
+            predicted_change(scores, convention, torch.tensor([0.5, torch.nan, 1.0]))
+        with pytest.raises(TypeError, match="weights is a list, not a tensor"):
+            predicted_change(scores, convention, w.tolist())
+        close(predicted_change(scores, convention, w.float()), predicted_change(scores, convention, w))
+    cancels = torch.tensor([0.3, 0.1, 0.2, -0.3], dtype=torch.float64)  # up to rounding, without the first
+    with pytest.raises(ValueError, match="without point 0 all weights are 0, or they cancel"):
+        predicted_change(torch.ones(1, 4).to(cancels), weights=cancels)

@@ -63,6 +63,23 @@ def test_bad_groups_are_refused(groups, says):
         leave_out_weights(5, groups)
 
 
+@pytest.mark.parametrize("groups", [[[1.7]], [0, 1], torch.tensor([0, 1])], ids=["fraction", "flat", "flat tensor"])
+def test_what_is_no_list_of_groups_is_refused(groups):
+    with pytest.raises(TypeError, match="groups must be lists of whole numbers"):
+        leave_out_weights(5, groups)
+
+
+def test_weights_that_cancel_or_are_not_finite_are_refused():
+    """0.1 + 0.2 - 0.3 is 6e-17: without point 0, the others would be multiplied by 5e15."""
+    w = torch.tensor([0.3, 0.1, 0.2, -0.3], dtype=torch.float64)
+    with pytest.raises(ValueError, match="without group 0 the other weights cancel"):
+        leave_out_weights(4, weights=w)
+    assert leave_out_weights(4, convention="zero", weights=w)[0].tolist() == [0.0, *w[1:].tolist()]
+    with pytest.raises(ValueError, match=r"weights are not finite at \[2\]"):
+        leave_out_weights(4, weights=torch.tensor([1.0, 1.0, torch.inf, 1.0]))
+    torch.testing.assert_close(leave_out_weights(2, weights=torch.ones(2).long()), 2 * torch.eye(2).double().flip(0))
+
+
 def test_an_unknown_convention_is_refused(trained):
     with pytest.raises(ValueError, match="convention is 'none': it must be 'zero' or 'mean'"):
         leave_one_out(trained.risk, trained.theta, convention="none")

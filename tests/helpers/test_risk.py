@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from helpers import CROSS_ENTROPY, LOGISTIC, SQUARED_ERROR, Data, Loss, Risk, flatten, mlp, ring
@@ -195,9 +195,58 @@ def test_a_strength_may_be_a_tensor(close):
         close(Risk(mlp()[0], ring()[0], l2=l2)(theta), Risk(mlp()[0], ring()[0], l2=0.02)(theta))
 
 
-def test_a_negative_l2_is_refused():
-    with pytest.raises(ValueError, match="l2 = -1 must not be negative"):
-        Risk(mlp()[0], ring()[0], LOGISTIC, -1)
+@pytest.mark.parametrize("l2", [[0.1, 0.2, 0.3], torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64).numpy()])
+def test_strengths_may_be_a_list_or_an_array(l2, close):
+    ridge = Ridge()
+    theta, strengths = ridge.theta + 1, torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
+    close(ridge.risk.but(l2=l2)(theta), ridge.risk.but(l2=0.0)(theta) + strengths @ theta.square())
+
+
+def test_strengths_of_inference_mode_can_be_differentiated_by(close):
+    ridge = Ridge()
+    with torch.inference_mode():
+        for l2 in (lambda name: ridge.l2, torch.full((3,), ridge.l2, dtype=torch.float64)):
+            close(ridge.risk.but(l2=l2).hessian(ridge.theta), ridge.hessian(ridge.uniform))
+
+
+@pytest.mark.parametrize("l2", [-1, float("inf")])
+def test_a_negative_l2_is_refused(l2):
+    with pytest.raises(ValueError, match=f"l2 = {l2} must not be negative"):
+        Risk(mlp()[0], ring()[0], LOGISTIC, l2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"model": nn.Linear(2, 1)}, TypeError, r"the model is a Linear: .*flatten\(module\)"),
+        ({"model": flatten(nn.Linear(2, 1))}, TypeError, "the model is a tuple: give the first of the two"),
+        ({"data": (torch.ones(1, 2), torch.ones(1))}, TypeError, r"the examples are a tuple: .*Data\(X, y\)"),
+        ({"l2": None}, TypeError, "l2 gives no strength .*NoneType"),
+        ({"l2": {"weight": 0.1}}, TypeError, "l2 gives no strength .*dict"),
+        ({"l2": lambda name: None}, TypeError, "l2 gives no strength .*NoneType"),
+        ({"batch": 2.5}, ValueError, r"batch = 2\.5: .*whole ones"),
+    ],
+)
+def test_what_is_no_part_of_a_risk_is_refused(changes, error, says):
+    with pytest.raises(error, match=says):
+        Ridge().risk.but(**changes)
+
+
+@pytest.mark.parametrize("convert", [Tensor.tolist, Tensor.numpy])
+def test_weights_that_are_no_tensor_are_refused(convert):
+    ridge = Ridge()
+    with pytest.raises(TypeError, match=r"weights is a \w+, not a tensor"):
+        ridge.risk(ridge.theta, convert(ridge.uniform))
+
+
+def test_the_probed_examples_do_not_hang_on_the_default_format():
+    """In bfloat16, 1029 is 1032."""
+    ridge = Ridge(1030)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert len(ridge.risk.spread()[0]) >= 8
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_a_loss_that_is_already_a_mean_is_refused():

@@ -358,6 +358,8 @@ def test_right_hand_sides_that_are_none(trained):
         for shape in ((33,), (32, 1), (33, 0)):
             with pytest.raises(ValueError, match=r"give right-hand sides as columns, \(33, m\)"):
                 solve(H, torch.ones(shape).to(good))
+        with pytest.raises(TypeError, match=r"B is torch.float32 and H torch.float64: convert one"):
+            solve(H, good.float())
 
 
 def test_the_true_residual_decides():
