@@ -128,12 +128,13 @@ def _as_called(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) 
 
 
 def refuse_company(by_itself: Callable[[], Tensor], in_batches: Callable[[], Tensor]) -> None:
-    """Raise if an example has another loss ``by_itself`` than ``in_batches`` with others, each giving all losses."""
+    """Raise if an example has another loss ``by_itself`` than ``in_batches`` with others; both give all losses."""
     alone, together = by_itself().detach(), in_batches().detach()
     eps, size = torch.finfo(together.dtype).eps, together.abs()
     apart = (alone - together).abs()
     # Entry by entry: one large loss hides nothing. A loss far below the others' may be all rounding.
-    if (apart <= eps**0.5 * (size + size.median()) + 1e3 * eps * size.max() + 1e-300).all():
+    differs = ~(apart <= eps**0.5 * (size + size.median()) + 1e3 * eps * size.max() + 1e-300)
+    if not differs.any():
         return
     if not (_near(by_itself(), alone) and _near(in_batches(), together)):
         raise ValueError(_RANDOM)
@@ -143,8 +144,8 @@ def refuse_company(by_itself: Callable[[], Tensor], in_batches: Callable[[], Ten
         raise ValueError(_FEWER.format(together.dtype, differ))
     k = int((apart / (size + size.median())).nan_to_num(torch.inf).argmax())
     raise ValueError(
-        f"the loss of an example depends on the other examples in its batch: alone it is {float(alone[k]):.4g}, and "
-        f"together with others {float(together[k]):.4g} (for {int((apart > 1e-6 * size).sum())} of {len(apart)} "
+        f"the loss of an example depends on the other examples in its batch: alone it is {float(alone[k]):.8g}, and "
+        f"with others {float(together[k]):.8g} (for {int(differs.sum())} of {len(apart)} "
         f"examples it differs), {_OWN}. Standardise or impute by fixed numbers, not by the batch's (for layers: "
         "eval()); weight examples by the weights of the risk, not by a weighted mean in the loss; let outputs and "
         "targets have one shape; where a layer takes the first axis for time, use batch_first=True."

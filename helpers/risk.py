@@ -17,6 +17,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
@@ -371,11 +372,19 @@ class Risk:
     def _refuse_rare_company(self, theta: Tensor) -> None:
         """Of all examples, once: that the few which were probed have a loss of their own says nothing of a rare one."""
         X, y = self.data.X, self.data.y
+        size = self._batch()
+        edges = [0, *range(max(1, min(size, self.n) // 3), self.n, size), self.n]
+
+        def in_parts(parts: list[slice]) -> Tensor:
+            return torch.cat([self._losses(theta, X[part], y[part]) for part in parts])
+
+        def apart() -> Tensor:  # one after the other would take long: then in other company
+            if not self._known["vmap over examples"]:
+                return in_parts([slice(*ends) for ends in pairwise(edges)])
+            return self._each(lambda x, t: self._losses(theta, x[None], t[None])[0], X, y)
+
         with taking(X, y):
-            refuse_company(
-                lambda: self._each(lambda x, t: self._losses(theta, x[None], t[None])[0], X, y),
-                lambda: torch.cat([self._losses(theta, X[part], y[part]) for part in self._parts()]),
-            )
+            refuse_company(apart, lambda: in_parts(self._parts()))
 
     def part(self, chosen: Tensor) -> Risk:
         """The risk of some of the examples, by their indices."""
