@@ -133,7 +133,7 @@ def refuse_company(by_itself: Callable[[], Tensor], in_batches: Callable[[], Ten
     eps, size = torch.finfo(together.dtype).eps, together.abs()
     apart = (alone - together).abs()
     # Entry by entry: one large loss hides nothing. A loss far below the others' may be all rounding.
-    differs = ~(apart <= eps**0.5 * (size + size.median()) + 1e3 * eps * size.max() + 1e-300)
+    differs = ~(apart <= eps**0.5 * (size + size.median()) + eps**0.75 * size.max() + 1e-300)
     if not differs.any():
         return
     if not (_near(by_itself(), alone) and _near(in_batches(), together)):
