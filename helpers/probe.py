@@ -4,7 +4,7 @@ The book's formulas take it for granted: ``ℓ(z_i, θ)`` depends on no other ex
 often it was called, and `torch.func` differentiates it. Else the influences would be wrong without a word.
 
 >>> import torch
->>> X, y, theta = torch.eye(3).double(), torch.zeros(3).double(), torch.arange(3).double()
+>>> X, y, theta = torch.eye(3).double(), torch.zeros(3).double(), torch.arange(3).double() / 7
 >>> probe(lambda theta, X, y: (X @ theta - y).square(), None, theta, X, y)["vmap over examples"]
 True
 >>> probe(lambda theta, X, y: (X @ theta - (X @ theta).mean()).square(), None, theta, X, y)
