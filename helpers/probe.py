@@ -63,7 +63,9 @@ def probe(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) -> di
             lambda: torch.cat([losses(theta, X[k : k + 1].clone(), y[k : k + 1]) for k in range(len(X))]),
             lambda: losses(theta, X, y),
         )
-        return _derivatives(losses, together, theta, X, y) | {"bytes an example": _bytes(losses, theta, X, y)}
+        found = _derivatives(losses, together, theta, X, y)
+        _refuse_unmoved(losses, theta, X, y)
+        return found | {"bytes an example": _bytes(losses, theta, X, y)}
     except Exception as error:
         own = isinstance(error, ValueError) and error.__cause__ is None
         if own or not (hooks := getattr(model, "hooks", ())):
@@ -181,11 +183,6 @@ def _derivatives(losses: Losses, together: Tensor, theta: Tensor, X: Tensor, y: 
     size = float(singles.norm(dim=1).sum())
     wrong = "what torch.func takes for the second derivative is not the derivative of the gradient"
     _refuse_wrong_derivative(grad(total), lambda d: vjp(grad(total), theta)[1](d)[0], theta, size, wrong)
-    if not losses(theta.detach().requires_grad_(True), X, y).requires_grad:  # and rightly: both derivatives are zero
-        raise ValueError(
-            "no loss depends on the parameters: the module computes with a weight that it has cached or merged (as "
-            "LoRA in eval() does: unmerge first), or cuts them off (detach, no_grad)."
-        )
     with warnings.catch_warnings():  # from torch 2.14 on, its own forward mode warns at the first use in a process
         warnings.filterwarnings("ignore", r".torch\.jit\.script. is", FutureWarning)
         second = _tried(lambda: jvp(grad(total), (theta,), (g,))[1])
@@ -196,6 +193,15 @@ def _derivatives(losses: Losses, together: Tensor, theta: Tensor, X: Tensor, y: 
         ),
         "forward mode": second is not None and _near(_tried(lambda: jvp(total, (theta,), (g,))[1]), g @ g),
     }
+
+
+def _refuse_unmoved(losses: Losses, theta: Tensor, X: Tensor, y: Tensor) -> None:
+    """Raise if no loss depends on ``theta``: both derivatives are then rightly zero."""
+    if not losses(theta.detach().requires_grad_(True), X, y).requires_grad:
+        raise ValueError(
+            "no loss depends on the parameters: the module computes with a weight that it has cached or merged (as "
+            "LoRA in eval() does: unmerge first), or cuts them off (detach, no_grad)."
+        )
 
 
 def _refuse_wrong_derivative(
