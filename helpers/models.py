@@ -37,10 +37,11 @@ class FlatModel:
         _refuse_unfit(module)
         try:
             self._module = copy.deepcopy(module)  # what becomes of the module later changes nothing here
-        except RuntimeError as error:
+        except (RuntimeError, TypeError) as error:
             raise ValueError(
-                f"the module cannot be copied ({error}). It holds a tensor computed from its parameters, as the "
-                "old torch.nn.utils.weight_norm does: use torch.nn.utils.parametrizations.weight_norm."
+                f"the module cannot be copied ({error}). It holds a tensor computed from its parameters (an output "
+                "that it keeps; a pruned weight: prune.remove; weight_norm: write g * v / v.norm(dim=1, keepdim=True) "
+                "in forward), or what is no part of a model (a lock, a file): delete it first."
             ) from error
         self._recurrent = any(isinstance(layer, nn.RNNBase) for layer in module.modules())
         parameters = dict(self._module.named_parameters())
@@ -86,6 +87,8 @@ class FlatModel:
 
 def _refuse_unfit(module: nn.Module) -> None:
     """Raise ValueError where the loss of an example is no function of (theta, example), or theta no real vector."""
+    if isinstance(module, torch.jit.ScriptModule | nn.DataParallel):
+        raise ValueError(f"the module is a {type(module).__name__}: give the module that it was made from.")
     for name, layer in module.named_modules():
         training, why = layer.training, ""
         if isinstance(layer, nn.modules.dropout._DropoutNd | nn.RReLU) and training and getattr(layer, "p", 1) > 0:
@@ -106,6 +109,27 @@ def _refuse_unfit(module: nn.Module) -> None:
                 f"parameter '{name}' is {parameter.dtype}, and theta is a vector of real numbers: keep real and "
                 "imaginary parts as two parameters (torch.view_as_real)."
             )
+    _refuse_shared(module)
+
+
+def _refuse_shared(module: nn.Module) -> None:
+    """Raise ValueError if two parameters hold the same numbers; parts of one buffer that do not overlap may be two."""
+    taken: dict[int, Tensor] = {}  # by storage, which of its numbers belong to a parameter
+    for name, parameter in module.named_parameters():
+        storage = parameter.untyped_storage()
+        if not (parameter.numel() and storage.data_ptr()):
+            continue
+        numbers = taken.setdefault(
+            storage.data_ptr(),
+            torch.zeros(storage.nbytes() // parameter.element_size(), dtype=torch.bool, device="cpu"),
+        )
+        its = numbers.as_strided(parameter.shape, parameter.stride(), parameter.storage_offset())
+        if its.any():
+            raise ValueError(
+                f"parameter '{name}' shares its numbers with another parameter, and theta would hold them twice: use "
+                "one Parameter in both places (W, and W.T where it is transposed)."
+            )
+        its.fill_(True)
 
 
 @contextmanager

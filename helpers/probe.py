@@ -4,7 +4,7 @@ The book's formulas take it for granted: ``ℓ(z_i, θ)`` depends on no other ex
 often it was called, and `torch.func` differentiates it. Else the influences would be wrong without a word.
 
 >>> import torch
->>> X, y, theta = torch.eye(3).double(), torch.zeros(3).double(), torch.arange(3).double()
+>>> X, y, theta = torch.eye(3).double(), torch.zeros(3).double(), torch.arange(3).double() / 7
 >>> probe(lambda theta, X, y: (X @ theta - y).square(), None, theta, X, y)["vmap over examples"]
 True
 >>> probe(lambda theta, X, y: (X @ theta - (X @ theta).mean()).square(), None, theta, X, y)
@@ -16,7 +16,8 @@ ValueError: the loss of an example depends on the other examples in its batch: .
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -27,6 +28,15 @@ from torch.func import grad, jvp, vjp, vmap
 Losses = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 _OWN = "so no example has a loss of its own"
+_RANDOM = (
+    "the model or the loss is random, or remembers its calls: called twice, it gives two losses for one example, so "
+    "the loss has no gradient to differentiate twice. Call module.eval() before flatten; in forward, "
+    "dropout(..., training=self.training)."
+)
+_FEWER = (
+    "the model or the loss computes in fewer digits than {}: {}. See that forward and loss convert nothing (float(), "
+    "to(torch.float32)), and that their constants are in that format."
+)
 
 
 @torch.inference_mode(False)
@@ -37,7 +47,7 @@ def probe(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) -> di
     Args:
         losses: ``losses(theta, X, y)``, one for each example (k,).
         model: its attributes ``constants`` and ``hooks`` are looked at, if it has them.
-        theta: parameters (p,).
+        theta: parameters (p,); see `beside`.
 
     Returns:
         ``"vmap over examples"``, ``"vmap over models"`` and ``"forward mode"``, whether these transforms of
@@ -47,12 +57,15 @@ def probe(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) -> di
     Raises:
         ValueError: if an example has no loss of its own, or if what `torch.func` gives is not its derivative.
     """
-    # Beside theta: where a fit is perfect, or all parameters are alike, much vanishes that else would tell.
-    theta = theta + 1e-3 * (1 + theta.norm()) * _direction(theta)
     try:
         together = _as_called(losses, model, theta, X, y)
-        _refuse_company(losses, together, theta, X, y)
-        return _derivatives(losses, together, theta, X, y) | {"bytes an example": _bytes(losses, theta, X, y)}
+        refuse_company(
+            lambda: torch.cat([losses(theta, X[k : k + 1].clone(), y[k : k + 1]) for k in range(len(X))]),
+            lambda: losses(theta, X, y),
+        )
+        found = _derivatives(losses, together, theta, X, y)
+        _refuse_unmoved(losses, theta, X, y)
+        return found | {"bytes an example": _bytes(losses, theta, X, y)}
     except Exception as error:
         own = isinstance(error, ValueError) and error.__cause__ is None
         if own or not (hooks := getattr(model, "hooks", ())):
@@ -63,52 +76,82 @@ def probe(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) -> di
         ) from error
 
 
+def beside(theta: Tensor) -> Tensor:
+    """Where to probe: where a fit is perfect, or all parameters are alike, much vanishes that else would tell."""
+    return theta + 1e-3 * (1 + theta.norm()) * _direction(theta)
+
+
+@contextmanager
+def taking(X: Tensor, y: Tensor) -> Iterator[None]:
+    """A model and a loss are called with these for the first time: what they cannot take is named."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (IndexError, RuntimeError) as error:
+        given = " and ".join(f"{name} {tuple(each.shape)} of {each.dtype}" for name, each in (("X", X), ("y", y)))
+        raise ValueError(
+            f"the model or the loss cannot take {given} ({type(error).__name__}: {error}). X needs the features and "
+            "the format for which the model was made, and y one target an example. The loss gets one output an example "
+            "as (n,), and targets (n, 1) as well. What forward computes with follows the format of theta if it is "
+            "registered: register_buffer for tensors, nn.ModuleList for layers."
+        ) from error
+
+
 def _as_called(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
     """The losses, if calling the model leaves no trace and calling it again gives the same."""
     constants = getattr(model, "constants", {})
     before = {name: each.clone() for name, each in constants.items()}
-    given, state = X.clone(), _random_state(theta)
-    first = losses(theta, given, y)
+    given, targets, state = X.clone(), y.clone(), _random_state(theta)
+    with taking(X, y):
+        first = losses(theta, given, targets)
     if not torch.isfinite(first).all():
         raise ValueError(
             f"losses are not finite at this theta: {_listed(first)}. Start elsewhere, or scale the inputs."
         )
+    if first.dtype == torch.float64 and first.any() and torch.equal(first.float().double(), first):
+        raise ValueError(_FEWER.format(first.dtype, "all losses have no more than those of float32"))
     if not torch.equal(given, X):
         raise ValueError("the model writes into its input: let forward work on a copy, x = x.clone().")
+    if not torch.equal(targets, y):
+        raise ValueError("the loss writes into the targets: let it work on a copy, y = y.clone().")
     drawn = not torch.equal(state, _random_state(theta))
     for _ in range(8 if drawn else 1):
-        apart = (losses(theta, given, y) - first).abs().max()
+        apart = (losses(theta, given, targets) - first).abs().max()
         if not apart <= 1e3 * torch.finfo(first.dtype).eps * first.abs().max():
-            raise ValueError(
-                "the model or the loss is random, or remembers its calls: called twice, it gives two losses for one "
-                "example, so the loss has no gradient to differentiate twice. Call module.eval() before flatten; in "
-                "forward, dropout(..., training=self.training)."
-            )
+            raise ValueError(_RANDOM)
     changed = [name for name, each in constants.items() if not torch.equal(each, before[name])]
     if changed:
         raise ValueError(
             f"calling the model changes its buffers ({', '.join(changed[:3])}), so its loss is another at every call: "
             "call module.eval() before flatten."
         )
-    return first.detach().to(theta.dtype)
+    return first.detach()
 
 
-def _refuse_company(losses: Losses, together: Tensor, theta: Tensor, X: Tensor, y: Tensor) -> None:
-    """Raise if an example alone has another loss than ``together`` with the others."""
-    alone = torch.cat([losses(theta, X[k : k + 1].clone(), y[k : k + 1]) for k in range(len(X))])
-    apart = float((alone - together).abs().max() / together.abs().max().clamp(min=1e-300))
-    if 1e-8 < apart < 1e-4 and theta.dtype == torch.float64:
-        raise ValueError(
-            f"the model or the loss computes in fewer digits than {theta.dtype}: one example alone and together with "
-            f"others differ by {apart:.0e}. See that forward converts nothing, and its constants are in that format."
-        )
-    if not _near(alone, together):
-        raise ValueError(
-            "the loss of an example depends on the other examples in its batch: alone and together with others it is "
-            f"{_listed(alone)} and {_listed(together)}, {_OWN}. Standardise by fixed numbers, not by the batch's (for "
-            "layers: eval()); weight examples by the weights of the risk, not by a weighted mean in the loss; where a "
-            "layer takes the first axis for time, use batch_first=True."
-        )
+def refuse_company(by_itself: Callable[[], Tensor], in_batches: Callable[[], Tensor]) -> None:
+    """Raise if an example has another loss ``by_itself`` than ``in_batches`` with others; both give all losses."""
+    alone, together = by_itself().detach(), in_batches().detach()
+    eps, size = torch.finfo(together.dtype).eps, together.abs()
+    apart = (alone - together).abs()
+    # Entry by entry: one large loss hides nothing. A loss far below the others' may be all rounding.
+    differs = ~(apart <= eps**0.5 * (size + size.median()) + eps**0.75 * size.max() + 1e-300)
+    if not differs.any():
+        return
+    if not (_near(by_itself(), alone) and _near(in_batches(), together)):
+        raise ValueError(_RANDOM)
+    rounded = (apart > 1e4 * eps * size).double().mean() > 0.25  # of most: a few that differ have another cause
+    if together.dtype == torch.float64 and rounded and (apart <= 1e-4 * size).all():
+        differ = f"one example alone and together with others differ by {float((apart / size).max()):.0e}"
+        raise ValueError(_FEWER.format(together.dtype, differ))
+    k = int((apart / (size + size.median())).nan_to_num(torch.inf).argmax())
+    raise ValueError(
+        f"the loss of an example depends on the other examples in its batch: alone it is {float(alone[k]):.8g}, and "
+        f"with others {float(together[k]):.8g} (for {int(differs.sum())} of {len(apart)} "
+        f"examples it differs), {_OWN}. Standardise or impute by fixed numbers, not by the batch's (for layers: "
+        "eval()); weight examples by the weights of the risk, not by a weighted mean in the loss; let outputs and "
+        "targets have one shape; where a layer takes the first axis for time, use batch_first=True."
+    )
 
 
 def _derivatives(losses: Losses, together: Tensor, theta: Tensor, X: Tensor, y: Tensor) -> dict[str, Any]:
@@ -152,6 +195,15 @@ def _derivatives(losses: Losses, together: Tensor, theta: Tensor, X: Tensor, y: 
     }
 
 
+def _refuse_unmoved(losses: Losses, theta: Tensor, X: Tensor, y: Tensor) -> None:
+    """Raise if no loss depends on ``theta``: both derivatives are then rightly zero."""
+    if not losses(theta.detach().requires_grad_(True), X, y).requires_grad:
+        raise ValueError(
+            "no loss depends on the parameters: the module computes with a weight that it has cached or merged (as "
+            "LoRA in eval() does: unmerge first), or cuts them off (detach, no_grad)."
+        )
+
+
 def _refuse_wrong_derivative(
     function: Callable[[Tensor], Tensor], along: Callable[[Tensor], Tensor], theta: Tensor, size: float, what: str
 ) -> None:
@@ -161,17 +213,19 @@ def _refuse_wrong_derivative(
     """
     d = _direction(theta)
     stated, differences = along(d), []
-    for step in (1e-5, 1e-7, 1e-8):  # the first may be too long for inputs in large units
+    for step in (1e-5, 1e-7, 1e-8, 1e-3):  # the first may be too long for inputs in large units
         h = step * (1 + float(theta.norm()))
         differences.append((function(theta + h * d) - function(theta - h * d)) / (2 * h))
         apart = float((stated - differences[-1]).norm())
         seen = max(float(stated.norm()), float(differences[-1].norm()))
         if apart <= 0.01 * seen + 100 * torch.finfo(theta.dtype).eps * size / h:
-            return
+            if step < 1e-3:
+                return
+            raise ValueError(_FEWER.format(theta.dtype, f"{what}, as rounding hides it in all but long steps"))
     raise ValueError(
         f"{what}: along one direction it says {float(stated.norm()):.3g}, a central difference "
         f"{float(differences[1].norm()):.3g}. Something in forward stops or replaces gradients (detach, no_grad, a "
-        "rounding, a custom backward), or the loss jumps here."
+        "rounding, a custom backward, weight_norm, the padding_idx of an Embedding), or the loss jumps here."
     )
 
 

@@ -17,6 +17,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from numbers import Integral
 from typing import Any, cast
 
@@ -27,7 +28,7 @@ from torch.nn import functional as F
 
 from .data import Data, check_tensor, check_weights, differentiable
 from .models import FlatModel
-from .probe import probe
+from .probe import beside, probe, refuse_company, taking
 
 Products = Callable[[Tensor], Tensor]  # ``V ↦ HV``
 _GRAPH_BYTES = 5 * 2**24  # about what the graph of a product with the Hessian of one model takes at most
@@ -273,7 +274,8 @@ class Risk:
         data = data or self.data
         self._check_labels(data)  # before theta: a test label may be what does not fit the model
         theta = self.check_theta(theta)
-        return torch.cat([self._losses(theta, data.X[part], data.y[part]) for part in self._parts(len(data))])
+        with taking(data.X, data.y):
+            return torch.cat([self._losses(theta, data.X[part], data.y[part]) for part in self._parts(len(data))])
 
     def gradients(self, theta: Tensor, data: Data | None = None) -> Tensor:
         """``g_i = ∇_θ ℓ(z_i, θ)``, without L2, as rows (n, p): of the training examples, or of ``data``."""
@@ -365,25 +367,64 @@ class Risk:
         self._check_format("theta", theta)
         theta = differentiable(theta)
         if not self._known and not torch._C._functorch.is_functorch_wrapped_tensor(theta):
-            self._known.update(probe(self._losses, self.model, theta.detach(), *self.spread()))
+            near = beside(theta.detach())
+            self._known.update(probe(self._losses, self.model, near, *self.spread()))
+            try:
+                self._refuse_rare_company(near)
+            except Exception:
+                self._known.clear()  # asked again, it refuses again
+                raise
         return theta
+
+    @torch.no_grad()
+    def _refuse_rare_company(self, theta: Tensor) -> None:
+        """Of all examples, once: that the few which were probed have a loss of their own says nothing of a rare one."""
+        X, y = self.data.X, self.data.y
+        size = self._batch()
+        edges = [0, *range(max(1, min(size, self.n) // 3), self.n, size), self.n]
+
+        def in_parts(parts: list[slice]) -> Tensor:
+            return torch.cat([self._losses(theta, X[part], y[part]) for part in parts])
+
+        def apart() -> Tensor:  # one after the other would take long: then in other company
+            if not self._known["vmap over examples"]:
+                return in_parts([slice(*ends) for ends in pairwise(edges)])
+            return self._each(lambda x, t: self._losses(theta, x[None], t[None])[0], X, y)
+
+        with taking(X, y):
+            refuse_company(apart, lambda: in_parts(self._parts()))
 
     def part(self, chosen: Tensor) -> Risk:
         """The risk of some of the examples, by their indices."""
-        return self.but(data=self.data[chosen])
+        return self._alike(data=self.data[chosen])
 
     def to(self, dtype: torch.dtype) -> Risk:
         """The same risk with its data in another floating-point format."""
-        return self.but(data=self.data.to(dtype))
+        return self._alike(data=self.data.to(dtype))
 
     def but(self, **changes: Any) -> Risk:
-        """A risk of the same model and loss. What was found out about these holds for it; minima do not."""
+        """With these changes. What was found out of model, loss and data holds while they stay; minima do not."""
+        return replace(self, **changes) if changes.keys() & {"model", "loss", "data"} else self._alike(**changes)
+
+    def _alike(self, **changes: Any) -> Risk:
         other = replace(self, **changes)
         other._known.update(self._known)
         return other
 
     def _losses(self, theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
-        losses = self.loss.of(*_without_last_one(self.model(theta, X), y))
+        f = self.model(theta, X)
+        if f.ndim == 0 or len(f) != len(X):
+            raise ValueError(
+                f"the outputs have shape {tuple(f.shape)} for {len(X)} examples: the model must give one row each (in "
+                "forward, squeeze(-1) for squeeze(), which drops the axis of a single example as well)."
+            )
+        losses = self.loss.of(*_without_last_one(f, y))
+        if not isinstance(losses, Tensor) or losses.dtype != theta.dtype:
+            given = getattr(losses, "dtype", type(losses).__name__)
+            raise TypeError(
+                f"the loss gives {given}, and theta is {theta.dtype}: it must give a tensor of that format, with no "
+                "comparison, and no conversion to fewer digits (float()), on the way."
+            )
         if losses.shape != (len(X),):
             raise ValueError(
                 f"the loss gives shape {tuple(losses.shape)} for {len(X)} examples: it must give one number each, "
@@ -479,4 +520,4 @@ def _digest(*tensors: Tensor) -> bytes:
 
 def _without_last_one(f: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Targets (n, 1) as (n,), as the outputs come from `FlatModel`: else (n,) and (n, 1) would broadcast to (n, n)."""
-    return f, y.squeeze(-1) if f.ndim == 1 and y.ndim == 2 and y.shape[-1] == 1 else y
+    return f, y.flatten() if f.ndim == 1 and y.numel() == len(y) else y

@@ -1,5 +1,7 @@
 """A module as a function of one flat vector."""
 
+import threading
+
 import pytest
 import torch
 from torch import nn
@@ -147,3 +149,33 @@ def test_the_size_and_the_seed_of_the_network():
     model, theta = mlp(inputs=3, hidden=5, outputs=2, seed=7)
     assert model.shapes == {"0.weight": (5, 3), "0.bias": (5,), "2.weight": (2, 5), "2.bias": (2,)}
     assert not torch.equal(theta, mlp(3, 5, 2)[1]) and torch.equal(theta, mlp(3, 5, 2, 7)[1])
+
+
+def test_two_parameters_with_the_same_numbers_are_refused():
+    """A decoder tied to its encoder by storage; parts of one buffer that do not overlap are two parameters."""
+    tied = nn.Sequential(nn.Linear(3, 2, bias=False), nn.Linear(2, 3, bias=False))
+    tied[1].weight.data = tied[0].weight.data.T
+    with pytest.raises(ValueError, match=r"'1\.weight' shares its numbers .* one Parameter in both places"):
+        flatten(tied)
+    buffer = torch.arange(12.0).reshape(3, 4)
+    tied[0].weight.data, tied[1].weight.data = buffer[:2, :3], buffer[:, 3:].T.expand(1, 3)
+    assert flatten(tied)[1].tolist() == [0, 1, 2, 4, 5, 6, 3, 7, 11]
+
+
+class Locked(nn.Linear):
+    def __init__(self):
+        super().__init__(2, 1)
+        self.lock = threading.Lock()
+
+
+@pytest.mark.parametrize(
+    ("module", "says"),
+    [
+        (Locked(), r"cannot be copied .*\(a lock, a file\)"),
+        (torch.jit.trace(nn.Linear(2, 1), torch.ones(1, 2)), "give the module that it was made from"),
+        (nn.DataParallel(nn.Linear(2, 1)), "give the module that it was made from"),
+    ],
+)
+def test_what_is_no_plain_module_is_named(module, says):
+    with pytest.raises(ValueError, match=says):
+        flatten(module)

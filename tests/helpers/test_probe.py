@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from helpers.probe import probe
+from helpers import SQUARED_ERROR, Data, Loss, Risk, flatten
+from helpers.probe import probe, refuse_company
 
 X = torch.randn(8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 Y = torch.randn(8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -12,6 +13,15 @@ THETA = torch.tensor([0.5, -1.0, 2.0]).double()
 
 def squared(theta, X, y):
     return (X @ theta - y).square()
+
+
+def squares(f, y):
+    return (f - y).square()
+
+
+class Squeezed(torch.nn.Module):
+    def forward(self, x):
+        return x.squeeze()
 
 
 def tried(losses, model=None, theta=THETA):
@@ -133,3 +143,92 @@ def test_units_make_no_derivative_wrong(unit):
     probe(squared, None, unit * THETA, X, unit * Y)
     with pytest.raises(ValueError, match="not the derivative of the loss"):
         probe(lambda t, X, y: (factor(1.05)(X @ t) - y).square(), None, THETA / unit, unit * X, Y)
+
+
+@pytest.mark.parametrize("looped", [False, True])
+def test_a_rare_example_that_minds_its_company_is_found(looped):
+    """Missing values that the batch's mean replaces, in one example of 200: of those that are probed none has any."""
+    X, y = (
+        torch.randn(200, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2)),
+        torch.zeros(200).double(),
+    )
+
+    class Imputing(torch.nn.Linear):
+        def forward(self, x):
+            if looped:
+                x = torch.stack([row if row[0] > 0 else row.clone() for row in x])  # no vmap
+            missing = x == -999
+            return super().forward(torch.where(missing, (x * ~missing).sum(0) / (~missing).sum(0).clamp(min=1), x))
+
+    model, theta = flatten(Imputing(3, 1))
+    Risk(model, Data(X, y), SQUARED_ERROR)(theta)
+    X[77, 0] = -999
+    assert not (Risk(model, Data(X, y), SQUARED_ERROR).spread()[0] == -999).any()
+    for batch in (None, 10):
+        risk = Risk(model, Data(X, y), SQUARED_ERROR, batch=batch)
+        for _ in range(2):  # and again when asked again
+            with pytest.raises(ValueError, match=r"depends on the other examples .* of 200 examples"):
+                risk(theta)
+    whole = Risk(model, Data(X[:77], y[:77]), SQUARED_ERROR)
+    whole(theta)
+    assert whole.part(torch.arange(5))._known == whole.but(l2=0.1)._known == whole._known
+    assert not whole.but(data=risk.data)._known  # others are tried
+
+
+def test_a_few_that_differ_slightly_have_company_and_most_have_few_digits():
+    def shifted(count):
+        return lambda: torch.cat([torch.full((count,), 1 + 1e-6), torch.ones(100 - count)]).double()
+
+    for count, says in ((3, "3 of 100 examples"), (90, "computes in fewer digits")):
+        with pytest.raises(ValueError, match=says):
+            refuse_company(shifted(count), shifted(0))
+    outlier = torch.cat([torch.ones(99), torch.tensor([1e9])]).double()
+    with pytest.raises(ValueError, match="depends on the other examples"):
+        refuse_company(lambda: outlier + (outlier == 1) * 0.1, lambda: outlier)
+
+
+def test_what_is_random_without_torch_is_not_said_to_mind_its_company():
+    draws = iter([1.0] * 5 + [2.0] + [1.0] * 99)  # not in the first calls
+    with pytest.raises(ValueError, match="random, or remembers its calls"):
+        tried(lambda theta, X, y: squared(theta, X, y) * next(draws))
+
+
+def test_losses_that_no_parameter_moves_are_refused():
+    """As with a weight that eval() merged; a loss whose gradient happens to vanish where it is probed is none."""
+    with pytest.raises(ValueError, match=r"no loss depends on the parameters: .* cached or merged"):
+        tried(lambda theta, X, y: (X @ THETA - y).square())
+    tried(lambda theta, X, y: torch.relu(X @ theta - 1e3).square())
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        lambda theta, X, y: (X @ theta - y).square().float().double(),
+        lambda theta, X, y: (X @ theta + 100).float().double() - y,
+    ],
+)
+def test_float32_inside_is_named(losses):
+    with pytest.raises(ValueError, match=r"computes in fewer digits than torch\.float64"):
+        tried(losses)
+
+
+def test_a_loss_that_writes_into_the_targets_is_refused():
+    with pytest.raises(ValueError, match="the loss writes into the targets"):
+        tried(lambda theta, X, y: squared(theta, X, y.mul_(2)))
+
+
+@pytest.mark.parametrize(
+    ("module", "X", "loss", "says"),
+    [
+        (torch.nn.Linear(4, 1), X, squares, r"cannot take X \(8, 3\) of torch.float64 .*the features"),
+        (torch.nn.Linear(3, 1), X > 0, squares, r"cannot take X \(8, 3\) of torch.bool"),
+        (torch.nn.Linear(3, 1), X, lambda f, y: (f - y).square().sum(1), r"one output an example as \(n,\)"),
+        (torch.nn.Linear(3, 1), X, lambda f, y: (f - y).float(), r"the loss gives torch\.float32, and theta is"),
+        (torch.nn.Linear(3, 1), X, lambda f, y: None, "the loss gives NoneType"),
+        (torch.nn.Sequential(torch.nn.Linear(3, 1), Squeezed()), X, squares, r"for 1 examples: .*squeeze\(-1\)"),
+    ],
+)  # fmt: skip
+def test_what_a_model_or_a_loss_cannot_take_is_named(module, X, loss, says):
+    model, theta = flatten(module)
+    with pytest.raises((ValueError, TypeError), match=says):
+        Risk(model, Data(X, Y[:, None]), Loss(loss))(theta)
