@@ -66,6 +66,7 @@ def influence(
         NotSolved: with the residual, if a solver did not converge, or says itself that its answer is no better than 0.
         MemoryError: if the solver needs more memory than there is.
     """
+    check_tensor("theta", theta)
     theta = theta.detach()
     H = HessianOperator(risk, theta, weights)  # p × p, L2 included; nothing is computed yet
     if gtol != float("inf"):

@@ -129,6 +129,8 @@ def check_stationary(H: HessianOperator, gtol: float | None = None) -> float:
     """``‖∇R(θ, w)‖`` if it is at most ``gtol`` times `Risk.scale`; raises `NotStationary` otherwise."""
     gtol = BROUGHT[H.theta.dtype] if gtol is None else gtol
     norm, scale, l2 = H.gradient_norm, H.scale, H.risk.l2
+    if not norm < float("inf") and gtol < float("inf"):
+        raise NotStationary(f"theta has no finite gradient: {not_finite(H.risk, H.theta)}.")
     if not norm <= gtol * scale:
         term = "has a strength for each parameter"
         if not isinstance(l2, Tensor):
@@ -143,9 +145,10 @@ def check_stationary(H: HessianOperator, gtol: float | None = None) -> float:
 
 def check_minimum(H: HessianOperator, gtol: float | None = None) -> None:
     """Raise `NotStationary` unless a point that was brought along looks like a minimum: no gradient is left, it has no
-    kink, and Newton's step from it is short. Its curvature is for whoever solves with it."""
+    kink, and Newton's step from it is short. Its curvature is for whoever solves with it. Whoever allows more than the
+    usual ``gtol`` knows that it is none."""
     check_stationary(H, gtol)
-    if H.risk.is_known_minimum(H.theta, H.weights):
+    if H.risk.is_known_minimum(H.theta, H.weights) or (gtol or 0.0) > BROUGHT[H.theta.dtype]:
         return
     if has_kink(H):
         raise NotStationary(f"theta is no smooth minimum: {_KINK}.")
@@ -496,6 +499,8 @@ def cause(H: HessianOperator, tolerance: float) -> str:
 
 def not_finite(risk: Risk, theta: Tensor) -> str:
     """Whose fault it is that a gradient or a Hessian is not finite."""
+    if not torch.isfinite(theta).all():
+        return "theta itself is not finite"
     for numbers, what in (
         (risk.losses(theta)[:, None], "no finite loss: start elsewhere, or scale the inputs"),
         (risk.gradients(theta), "no finite derivative (a root, a logarithm or a norm at zero?)"),

@@ -132,6 +132,8 @@ def _as_called(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) 
 def refuse_company(by_itself: Callable[[], Tensor], in_batches: Callable[[], Tensor]) -> None:
     """Raise if an example has another loss ``by_itself`` than ``in_batches`` with others; both give all losses."""
     alone, together = by_itself().detach(), in_batches().detach()
+    if bad := (~torch.isfinite(together)).nonzero().flatten().tolist():
+        raise ValueError(f"examples {bad[:5]} have no finite loss at this theta: start elsewhere, or scale the inputs.")
     eps, size = torch.finfo(together.dtype).eps, together.abs()
     apart = (alone - together).abs()
     # Entry by entry: one large loss hides nothing. A loss far below the others' may be all rounding.

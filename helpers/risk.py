@@ -271,7 +271,7 @@ class Risk:
 
     def losses(self, theta: Tensor, data: Data | None = None) -> Tensor:
         """``ℓ(z_i, θ)``, without L2, shape (n,): of the training examples, or of ``data``."""
-        data = data or self.data
+        data = self.data if data is None else data
         self._check_labels(data)  # before theta: a test label may be what does not fit the model
         theta = self.check_theta(theta)
         with taking(data.X, data.y):
@@ -281,7 +281,7 @@ class Risk:
         """``g_i = ∇_θ ℓ(z_i, θ)``, without L2, as rows (n, p): of the training examples, or of ``data``."""
         if data is not None:
             self.losses(theta, data)  # its labels and shapes are checked where values can be inspected
-        data = data or self.data
+        data = self.data if data is None else data
         return self._gradients(self.check_theta(theta), data.X, data.y)
 
     @torch.inference_mode(False)
@@ -362,6 +362,7 @@ class Risk:
     @torch.inference_mode(False)
     def check_theta(self, theta: Tensor) -> Tensor:
         """``theta`` (p,) if it can be used; raises ValueError or TypeError if not, and for an unfit model or loss."""
+        check_tensor("theta", theta)
         if theta.shape != (self.model.p,):
             raise ValueError(f"theta has shape {tuple(theta.shape)}, but the model has p = {self.model.p} parameters.")
         self._check_format("theta", theta)

@@ -570,7 +570,7 @@ def test_an_iterative_solver_sees_the_saddle_at_zero(solve):
     ("bend", "what"),
     [
         (lambda h: h.square().sqrt(), r"\[31\] have no finite derivative"),
-        (lambda h: h.square().log(), r"\[31\] have no finite loss"),
+        (lambda h: h.square().log(), r"examples \[31\] have no finite loss"),
         (lambda h: h.abs() ** 1.5, "no finite second derivative"),
     ],
 )
@@ -584,5 +584,5 @@ def test_the_example_that_is_not_finite_is_named(bend, what):
             return bend(super().forward(x))
 
     model, _ = flatten(Bent(1, 1, bias=False))
-    with pytest.raises(NotConverged, match=what):
+    with pytest.raises((NotConverged, ValueError), match=what):
         minimise(Risk(model, Data(X, y), SQUARED_ERROR, l2=0.05), zeros(1) + 0.7)
