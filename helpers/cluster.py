@@ -304,7 +304,7 @@ def _used(function: FunctionType, codes: Sequence[CodeType]) -> list[tuple[str, 
     steps = [step for code in codes for step in dis.get_instructions(code)]
     for level, listed, step in zip(steps, steps[1:], steps[2:], strict=False):
         if step.opname == "IMPORT_NAME":  # inside it: what it finds there is seen only once it is loaded
-            with contextlib.suppress(ImportError):
+            with contextlib.suppress(Exception):  # whatever a module does as it is loaded
                 module = __import__(step.argval, function.__globals__, None, listed.argval or (), level.argval)
                 spaces += [] if _is_installed(module) else [vars(module)]
     for space in spaces:

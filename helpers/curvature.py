@@ -107,9 +107,14 @@ class HessianOperator:
         self.shape = (risk.model.p, risk.model.p)
 
     @cached_property
+    def gradient(self) -> Tensor:
+        """``∇R(θ, w)`` (p,), without damping."""
+        return self.risk.gradient(self.theta, self.weights)
+
+    @property
     def gradient_norm(self) -> float:
         """``‖∇R(θ, w)‖``, without damping."""
-        return float(self.risk.gradient(self.theta, self.weights).norm())
+        return float(self.gradient.norm())
 
     @cached_property
     def scale(self) -> float:

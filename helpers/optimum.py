@@ -152,36 +152,51 @@ def check_minimum(H: HessianOperator, gtol: float | None = None) -> None:
         return
     if has_kink(H):
         raise NotStationary(f"theta is no smooth minimum: {_KINK}.")
-    if not (step := newton_step(H)) <= _NEAR * (1 + float(H.theta.norm())):
-        raise NotStationary(
-            f"theta is stationary to gtol, but Newton's step from it has a length of {step:.2g}, of a theta of "
-            f"{float(H.theta.norm()):.2g}: {_FALLING}."
-        )
+    if not minimum_is_near(H):
+        raise NotStationary(f"theta is stationary to gtol, but {_FALLING}.")
 
 
-def newton_step(H: HessianOperator) -> float:
-    """``‖H⁺∇R‖``, how far away the nearest minimum would be; of a large model from below, by 100 products at most."""
-    g = H.risk.gradient(H.theta, H.weights)
+def minimum_is_near(H: HessianOperator) -> bool:
+    """Whether Newton's step from here is short, and takes away the gradient along itself. Where the risk only falls, as
+    ``exp(-t)`` does, a good third of it stays however far one has gone, whatever the units."""
+    rounding = 1e3 * torch.finfo(H.theta.dtype).eps * H.scale
+    if H.gradient_norm <= rounding:
+        return True  # nobody sees more
+    s = newton_step(H)
+    had, left = s @ H.gradient, s @ H.risk.gradient(H.theta - s, H.weights)
+    return bool(s.norm() <= _NEAR * (1 + H.theta.norm())) and not bool((had > rounding * s.norm()) & (left > 0.1 * had))
+
+
+def newton_step(H: HessianOperator) -> Tensor:
+    """``H⁺∇R`` (p,): minus the way to the nearest minimum; of a large model by at most 100 products, so too short."""
+    g = H.gradient
     if len(g) <= _DENSE_UP_TO:
         d, Q = torch.linalg.eigh(H.matrix)
         steep = d.abs() > 1e3 * torch.finfo(d.dtype).eps * len(g) ** 0.5 * d.abs().max()
-        return float(((Q.T @ g)[steep] / d[steep]).norm())
+        return Q[:, steep] @ ((Q.T @ g)[steep] / d[steep])
     try:
-        return float(conjugate_gradients(H, g[:, None], rtol=0.1, max_iterations=100).X.norm())
+        return conjugate_gradients(H, g[:, None], rtol=0.1, max_iterations=100).X[:, 0]
     except NotSolved as stopped:
-        return float(stopped.X.norm())  # the iterates grow
+        return stopped.X[:, 0]  # the iterates grow
     except NotPositiveDefinite:
-        return 0.0
+        return torch.zeros_like(g)  # for whoever solves to say
 
 
 def has_kink(H: HessianOperator) -> bool:
-    """Whether the gradient jumps right at ``theta``, by more than ``H`` says, along one direction drawn at random."""
+    """Whether the gradient jumps right at ``theta``, by more than ``H`` says, along one direction drawn at random.
+
+    A jump does not shrink with the step; what a smooth gradient has beyond ``H`` falls with its cube.
+    """
     risk, theta, eps = H.risk, H.theta, torch.finfo(H.theta.dtype).eps
     d = torch.randn(len(theta), generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu").to(theta)
     d = eps**0.5 * (1 + theta.norm()) * d / d.norm()
     stated = 2 * (H @ d)
-    jump = risk.gradient(theta + d, H.weights) - risk.gradient(theta - d, H.weights) - stated
-    return bool(jump.norm() > 10 * stated.norm() + 1e3 * eps * H.scale)
+
+    def jump(part: float) -> Tensor:
+        ahead, behind = (risk.gradient(theta + side * d, H.weights) for side in (part, -part))
+        return (ahead - behind - part * stated).norm()
+
+    return bool((seen := jump(1.0)) > 10 * stated.norm() + 1e3 * eps * H.scale) and bool(jump(0.125) > seen / 2)
 
 
 @torch.inference_mode(False)
@@ -198,7 +213,7 @@ def certify(risk: Risk, theta: Tensor, weights: Tensor | None = None, *, gtol: f
     H = HessianOperator(risk, theta, weights)
     norm = check_stationary(H, FOUND[theta.dtype] if gtol is None else gtol)
     smallest = float(H.eigenvalues[0])
-    if not is_minimum(theta, norm, H.eigenvalues) or has_kink(H):
+    if not is_minimum(theta, norm, H.eigenvalues) or has_kink(H) or not minimum_is_near(H):
         raise _no_minimum(theta, norm, smallest, cause(H, float("inf")))
     risk.remember_minimum(theta, weights)
     return Certificate(theta, norm, smallest)
@@ -292,14 +307,15 @@ def minimise(
     for _ in range(3):
         theta = _lbfgs(risk, theta, weights, max_steps)
         if not torch.isfinite(theta).all():
-            raise NotConverged(f"training met numbers that are not finite: {not_finite(risk, start)}.", start)
+            why = not_finite(risk, start, "a step from the start is too long: start elsewhere, or scale the inputs")
+            raise NotConverged(f"training met numbers that are not finite: {why}.", start)
         scale = risk.scale(theta, weights)
         found = _finish(risk, theta[None], weights[None], gtol * scale, None, max_steps)
         theta, norm, smallest = found.thetas[0], float(found.gradient_norms[0]), float(found.smallest_eigenvalues[0])
         if risk.scale(theta, weights) > 1e-3 * scale:
             break  # else what was small at the start is large against tiny targets
     H = HessianOperator(risk, theta, weights)
-    if found.certified[0] and not has_kink(H):
+    if found.certified[0] and not has_kink(H) and minimum_is_near(H):
         risk.remember_minimum(theta, weights)
         return Certificate(theta, norm, smallest)
     why = cause(H, found.tolerance)
@@ -472,7 +488,7 @@ def cause(H: HessianOperator, tolerance: float) -> str:
     seen = 1e3 * torch.finfo(theta.dtype).eps * H.scale  # less is rounding
     if has_kink(H) or (norm > max(tolerance, seen) and _kink(H)):
         return _KINK
-    if norm <= tolerance and newton_step(H) > _NEAR * (1 + float(theta.norm())):
+    if norm <= tolerance and not minimum_is_near(H):
         return _FALLING
     smallest = float(H.eigenvalues[0])
     if risk.model.p <= 4 * _DENSE_UP_TO:
@@ -497,7 +513,7 @@ def cause(H: HessianOperator, tolerance: float) -> str:
     return "raise max_steps, or start from a better point"
 
 
-def not_finite(risk: Risk, theta: Tensor) -> str:
+def not_finite(risk: Risk, theta: Tensor, otherwise: str = "") -> str:
     """Whose fault it is that a gradient or a Hessian is not finite."""
     if not torch.isfinite(theta).all():
         return "theta itself is not finite"
@@ -507,7 +523,7 @@ def not_finite(risk: Risk, theta: Tensor) -> str:
     ):
         if bad := (~torch.isfinite(numbers).all(1)).nonzero().flatten().tolist():
             return f"examples {bad[:5]} have {what}"
-    return "some example has no finite second derivative (a root or a norm at zero?), or the loss overflows"
+    return otherwise or "some example has no finite second derivative (a root or a norm at zero?)"
 
 
 def _kink(H: HessianOperator) -> bool:

@@ -76,6 +76,10 @@ def probe(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) -> di
         ) from error
 
 
+class NoFiniteLoss(ValueError):
+    """A loss is infinite or no number. Beside a theta that is no reason to refuse it."""
+
+
 def beside(theta: Tensor) -> Tensor:
     """Where to probe: where a fit is perfect, or all parameters are alike, much vanishes that else would tell."""
     return theta + 1e-3 * (1 + theta.norm()) * _direction(theta)
@@ -89,6 +93,8 @@ def taking(X: Tensor, y: Tensor) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except (IndexError, RuntimeError) as error:
+        if "alloc" in str(error).lower():
+            raise
         given = " and ".join(f"{name} {tuple(each.shape)} of {each.dtype}" for name, each in (("X", X), ("y", y)))
         raise ValueError(
             f"the model or the loss cannot take {given} ({type(error).__name__}: {error}). X needs the features and "
@@ -133,7 +139,9 @@ def refuse_company(by_itself: Callable[[], Tensor], in_batches: Callable[[], Ten
     """Raise if an example has another loss ``by_itself`` than ``in_batches`` with others; both give all losses."""
     alone, together = by_itself().detach(), in_batches().detach()
     if bad := (~torch.isfinite(together)).nonzero().flatten().tolist():
-        raise ValueError(f"examples {bad[:5]} have no finite loss at this theta: start elsewhere, or scale the inputs.")
+        raise NoFiniteLoss(
+            f"examples {bad[:5]} have no finite loss at this theta: start elsewhere, or scale the inputs."
+        )
     eps, size = torch.finfo(together.dtype).eps, together.abs()
     apart = (alone - together).abs()
     # Entry by entry: one large loss hides nothing. A loss far below the others' may be all rounding.

@@ -62,7 +62,7 @@ def leave_out_weights(
         if convention == "mean" and weights is None:
             W[k, W[k] > 0] = 1 / (n - len(members))
         elif convention == "mean":
-            if are_rounding(W[k].sum(), w):
+            if are_rounding(W[k].sum(), W[k]):
                 raise ValueError(f"without group {k} the other weights cancel: they cannot grow in proportion.")
             W[k] *= total / W[k].sum()
     return W

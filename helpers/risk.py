@@ -13,6 +13,7 @@ tensor([0.], dtype=torch.float64)
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -28,7 +29,7 @@ from torch.nn import functional as F
 
 from .data import Data, check_tensor, check_weights, differentiable
 from .models import FlatModel
-from .probe import beside, probe, refuse_company, taking
+from .probe import NoFiniteLoss, beside, probe, refuse_company, taking
 
 Products = Callable[[Tensor], Tensor]  # ``V ↦ HV``
 _GRAPH_BYTES = 5 * 2**24  # about what the graph of a product with the Hessian of one model takes at most
@@ -371,7 +372,10 @@ class Risk:
             near = beside(theta.detach())
             self._known.update(probe(self._losses, self.model, near, *self.spread()))
             try:
-                self._refuse_rare_company(near)
+                with contextlib.suppress(NoFiniteLoss):
+                    self._refuse_rare_company(near)
+                    return theta
+                self._refuse_rare_company(theta.detach())  # beside it, a loss may end
             except Exception:
                 self._known.clear()  # asked again, it refuses again
                 raise

@@ -520,14 +520,38 @@ def test_a_point_that_sits_on_a_kink_is_none():
             look(risk, theta)
 
 
-@pytest.mark.parametrize("steps", [14, 20])
-def test_where_the_risk_only_falls_no_minimum_is_near(steps):
+def test_a_steep_smooth_minimum_has_no_kink():
+    """Poisson regression on a feature of some 5e4, in float32: far beside the minimum the exponential runs away."""
+    x = torch.rand(200, 1, generator=torch.Generator().manual_seed(0)) * 5e4
+    y = (2e-5 * x[:, 0]).exp().round()
+    model, _ = flatten(torch.nn.Linear(1, 1, bias=False))
+    poisson = Loss(lambda f, y: f.exp() - y * f)
+    found = minimise(Risk(model, Data(x.double() / 5e4, y.double()), poisson), zeros(1))
+    risk, theta = Risk(model, Data(x, y), poisson), (found.theta / 5e4).float()
+    certify(risk, theta, gtol=1e-4)
+    assert torch.isfinite(influence(risk, theta, risk.data[:2])).all()
+
+
+def test_a_loss_that_ends_beside_theta_is_no_reason_to_refuse():
+    """``f - y log f`` where one of 4,000 outputs is 2e-4."""
+    x = torch.ones(4000, 1).double()
+    x[2000] = 2e-4
+    noise = torch.Generator().manual_seed(0)
+    X = torch.cat([x, 1e-2 * torch.randn(4000, 1, generator=noise, dtype=torch.float64)], 1)
+    X[2000, 1] = 0.5
+    risk = of_one_number(Loss(lambda f, y: f - y * f.log()), x[:, 0], X=X)
+    assert torch.isfinite(risk.losses(torch.tensor([1.0, 0]).double())).all()
+
+
+@pytest.mark.parametrize("steps", [18, 22])
+@pytest.mark.parametrize("unit", [1, 100])
+def test_where_the_risk_only_falls_no_minimum_is_near(steps, unit):
     """One feature that only class 1 has: Newton's step keeps its length for ever, and the gradient vanishes."""
     generator = torch.Generator().manual_seed(0)
     x, noise = torch.randn(2, 60, generator=generator, dtype=torch.float64)
     y = (x + noise > 0).double()
     dummy = torch.zeros(60).double()
-    dummy[y.nonzero().flatten()[:4]] = 1
+    dummy[y.nonzero().flatten()[:4]] = unit
     risk, theta = of_one_number(LOGISTIC, y, X=torch.stack([x, dummy], 1)), zeros(2)
     for _ in range(steps):
         theta = theta - torch.linalg.solve(risk.hessian(theta), risk.gradient(theta))
