@@ -184,6 +184,9 @@ def _derivatives(losses: Losses, together: Tensor, theta: Tensor, X: Tensor, y: 
         ) from error
     singles = torch.stack([grad(loss_of_one)(theta, x, target) for x, target in zip(X, y, strict=True)])
     if not _near(singles.sum(0), g, of=singles):
+        apart = float((singles.sum(0) - g).abs().max() / singles.abs().max())
+        if theta.dtype == torch.float64 and apart < 1e-5:
+            raise ValueError(_FEWER.format(theta.dtype, f"gradients of single examples add up to {apart:.0e} only"))
         raise ValueError(
             "the gradients of the single examples do not add up to the gradient of all: something in the model or the "
             f"loss depends on the batch, {_OWN}. See that forward treats every example alike, whatever the others are."
