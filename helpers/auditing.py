@@ -148,7 +148,7 @@ def audit(
         raise ValueError(f"retrain = {retrain}: choose from 3 points, to see a line, to all n = {risk.n}.")
     H = HessianOperator(risk, theta.detach(), weights)
     theta, w = H.theta, H.weights
-    d, Q = torch.linalg.eigh(H.matrix)
+    d, Q = H.eigen
     at_theta = float(risk.value(theta, w)), H.gradient_norm, float(d[0]), float(d.abs().max() / d.abs().min())
     findings = _at_the_point(H, d, at_theta[3], BROUGHT[theta.dtype] if gtol is None else gtol)
     if any(finding.verdict != "trust" for finding in findings):
@@ -193,7 +193,7 @@ def _second_order(
     risk, theta, w = H.risk, H.theta, H.weights
     s = torch.finfo(theta.dtype).eps ** (1 / 6)  # a difference of second order keeps two thirds of the digits
     at_theta, bends, falls = risk.losses(theta, test)[:, None], [], []
-    at_rest = 2 * risk.gradient(theta, w)  # not quite zero
+    at_rest = 2 * H.gradient  # not quite zero
     together = max(1, _NUMBERS_AT_ONCE // (risk.n * max(len(theta), 64)))  # the weights alone are n numbers a point
     for points in torch.arange(risk.n, device="cpu").split(together):
         v = leave_out_weights(risk.n, points[:, None].tolist(), convention, weights=w) - w

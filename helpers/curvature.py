@@ -168,6 +168,12 @@ class HessianOperator:
         return cholesky_factor(self.matrix)
 
     @cached_property
+    def eigen(self) -> tuple[Tensor, Tensor]:
+        """All eigenvalues (p,), ascending, and eigenvectors (p, p) as columns, of `matrix`."""
+        d, Q = torch.linalg.eigh(self.matrix)
+        return d, Q
+
+    @cached_property
     def eigenvalues(self) -> Tensor:
         """In ascending order, all (p,) where ``H`` is small, and else the two `extreme_eigenvalues` (2,)."""
         if self.shape[0] <= _DENSE_UP_TO:

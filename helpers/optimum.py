@@ -30,6 +30,7 @@ from .curvature import (
     extreme_eigenvalues,
     not_positive_definite,
 )
+from .probe import direction
 from .risk import Risk
 from .solvers import NotSolved, conjugate_gradients
 
@@ -171,7 +172,7 @@ def newton_step(H: HessianOperator) -> Tensor:
     """``H⁺∇R`` (p,): minus the way to the nearest minimum; of a large model by at most 100 products, so too short."""
     g = H.gradient
     if len(g) <= _DENSE_UP_TO:
-        d, Q = torch.linalg.eigh(H.matrix)
+        d, Q = H.eigen
         steep = d.abs() > 1e3 * torch.finfo(d.dtype).eps * len(g) ** 0.5 * d.abs().max()
         return Q[:, steep] @ ((Q.T @ g)[steep] / d[steep])
     try:
@@ -188,8 +189,7 @@ def has_kink(H: HessianOperator) -> bool:
     A jump does not shrink with the step; what a smooth gradient has beyond ``H`` falls with its cube.
     """
     risk, theta, eps = H.risk, H.theta, torch.finfo(H.theta.dtype).eps
-    d = torch.randn(len(theta), generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu").to(theta)
-    d = eps**0.5 * (1 + theta.norm()) * d / d.norm()
+    d = eps**0.5 * (1 + theta.norm()) * direction(theta)
     stated = 2 * (H @ d)
 
     def jump(part: float) -> Tensor:
@@ -274,7 +274,7 @@ def fix_gauge(risk: Risk, theta: Tensor, weights: Tensor | None = None) -> Risk:
 def _flat(H: HessianOperator) -> tuple[Tensor, float, bool]:
     """The directions (p, k) in which ``H`` is flat; the smallest of the other eigenvalues; and whether no loss of an
     example changes along them, and ``H`` has no negative eigenvalue."""
-    d, Q = torch.linalg.eigh(H.matrix)
+    d, Q = H.eigen
     zero, risk = H.zero(d), H.risk
     N, rest = Q[:, d.abs() <= zero].contiguous(), d[d.abs() > zero]
     if not len(rest) or rest[0] < 0:
@@ -312,9 +312,9 @@ def minimise(
         scale = risk.scale(theta, weights)
         found = _finish(risk, theta[None], weights[None], gtol * scale, None, max_steps)
         theta, norm, smallest = found.thetas[0], float(found.gradient_norms[0]), float(found.smallest_eigenvalues[0])
-        if risk.scale(theta, weights) > 1e-3 * scale:
+        H = HessianOperator(risk, theta, weights)
+        if H.scale > 1e-3 * scale:
             break  # else what was small at the start is large against tiny targets
-    H = HessianOperator(risk, theta, weights)
     if found.certified[0] and not has_kink(H) and minimum_is_near(H):
         risk.remember_minimum(theta, weights)
         return Certificate(theta, norm, smallest)
@@ -528,8 +528,7 @@ def not_finite(risk: Risk, theta: Tensor, otherwise: str = "") -> str:
 
 def _kink(H: HessianOperator) -> bool:
     """Whether the slope along ``-∇R`` jumps a little ahead: by much, however short the step."""
-    g = H.risk.gradient(H.theta, H.weights)
-    d, length = -g / H.gradient_norm, 1 + float(H.theta.norm())
+    d, length = -H.gradient / H.gradient_norm, 1 + float(H.theta.norm())
 
     def slope(t: float) -> float:
         return float(H.risk.gradient(H.theta + t * length * d, H.weights) @ d)

@@ -82,7 +82,7 @@ class NoFiniteLoss(ValueError):
 
 def beside(theta: Tensor) -> Tensor:
     """Where to probe: where a fit is perfect, or all parameters are alike, much vanishes that else would tell."""
-    return theta + 1e-3 * (1 + theta.norm()) * _direction(theta)
+    return theta + 1e-3 * (1 + theta.norm()) * direction(theta)
 
 
 @contextmanager
@@ -224,7 +224,7 @@ def _refuse_wrong_derivative(
 
     ``size`` is that of the terms that the function adds up: their rounding is what a difference cannot see.
     """
-    d = _direction(theta)
+    d = direction(theta)
     stated, differences = along(d), []
     for step in (1e-5, 1e-7, 1e-8, 1e-3):  # the first may be too long for inputs in large units
         h = step * (1 + float(theta.norm()))
@@ -267,7 +267,7 @@ def _tried(function: Callable[[], Tensor]) -> Tensor | None:
         return None
 
 
-def _direction(theta: Tensor) -> Tensor:
+def direction(theta: Tensor) -> Tensor:
     """Of length 1, the same on every machine."""
     generator = torch.Generator().manual_seed(0)
     d = torch.randn(len(theta), generator=generator, dtype=torch.float64, device="cpu").to(theta)

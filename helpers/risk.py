@@ -13,7 +13,6 @@ tensor([0.], dtype=torch.float64)
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -369,17 +368,21 @@ class Risk:
         self._check_format("theta", theta)
         theta = differentiable(theta)
         if not self._known and not torch._C._functorch.is_functorch_wrapped_tensor(theta):
-            near = beside(theta.detach())
-            self._known.update(probe(self._losses, self.model, near, *self.spread()))
-            try:
-                with contextlib.suppress(NoFiniteLoss):
-                    self._refuse_rare_company(near)
-                    return theta
-                self._refuse_rare_company(theta.detach())  # beside it, a loss may end
-            except Exception:
-                self._known.clear()  # asked again, it refuses again
-                raise
+            self._try_out(theta.detach())
         return theta
+
+    def _try_out(self, theta: Tensor) -> None:
+        """Probe model and loss, and keep what is found; where they are refused nothing is kept, so they are again."""
+        near = beside(theta)
+        self._known.update(probe(self._losses, self.model, near, *self.spread()))
+        try:
+            try:
+                self._refuse_rare_company(near)
+            except NoFiniteLoss:  # beside theta, a loss may end
+                self._refuse_rare_company(theta)
+        except Exception:
+            self._known.clear()
+            raise
 
     @torch.no_grad()
     def _refuse_rare_company(self, theta: Tensor) -> None:

@@ -72,7 +72,7 @@ def pseudo_inverse(H: HessianOperator, B: Tensor) -> Solution:
         NotPositiveDefinite: for a negative eigenvalue, or a column of ``B`` with a part along a flat direction.
     """
     _check(H, B)
-    d, Q = torch.linalg.eigh(H.matrix)
+    d, Q = H.eigen
     if d[0] < -H.zero(d):
         raise not_positive_definite(float(d[0]))
     flat = d <= H.zero(d)
