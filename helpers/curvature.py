@@ -20,6 +20,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 from torch.func import grad, jvp
 
+from .probe import beside
 from .risk import Products, Risk
 
 _DENSE_UP_TO = 500  # so many parameters: below, all eigenvalues cost less than a few by products
@@ -76,10 +77,18 @@ def cholesky_factor(H: Tensor) -> Tensor:
 
 
 def not_positive_definite(smallest: float, found: str = "its smallest eigenvalue is") -> NotPositiveDefinite:
+    doubt = ", nothing but rounding beside its largest" if smallest > 0 else ""
     return NotPositiveDefinite(
-        f"H is not positive definite: {found} {smallest:.2e}. At such a point training has not reached a nondegenerate "
-        "minimum; train on, start elsewhere, raise the L2 strength, or damp. Where a symmetry of the model leaves a "
-        "direction flat at every minimum, see fix_gauge."
+        f"H is not positive definite: {found} {smallest:.2e}{doubt}. At such a point training has not reached a "
+        "nondegenerate minimum; train on, start elsewhere, raise the L2 strength, or damp. Where a symmetry of the "
+        "model leaves a direction flat at every minimum, see fix_gauge."
+    )
+
+
+def singular_to_rounding() -> NotPositiveDefinite:
+    return NotPositiveDefinite(
+        "H is singular to rounding, but losses change along its flat directions: this is no symmetry. Its eigenvalues "
+        "span more orders of magnitude than numbers have digits; bring the inputs to one scale, or damp."
     )
 
 
@@ -186,6 +195,24 @@ class HessianOperator:
         largest = float(d.abs().max())
         rounding = 1e3 * torch.finfo(d.dtype).eps * len(self.theta) ** 0.5 * largest
         return rounding + min(10 * self.gradient_norm / (1e-300 + float(self.theta.norm())), 1e-6 * largest)
+
+    @cached_property
+    def flat(self) -> Tensor:
+        """The directions (p, k), orthonormal columns, in which ``H`` is `zero`."""
+        d, Q = self.eigen
+        return Q[:, d.abs() <= self.zero(d)].contiguous()
+
+    @cached_property
+    def flat_is_silent(self) -> bool:
+        """Whether no loss of an example changes along the `flat` directions: against its gradient, and, over a way as
+        long as theta, against the loss; the first alone says nothing where gradients explode."""
+        theta, risk, N = self.theta, self.risk, self.flat
+        if not N.shape[1]:
+            return True
+        slopes = risk.slopes(theta, N.T.contiguous()).abs().max()
+        steepest = risk._gradients(theta, *risk.spread()).norm(dim=1).max()
+        loss = max(float(risk.losses(at).abs().nan_to_num(0, 0, 0).mean()) for at in (theta, beside(theta)))
+        return bool(slopes <= 1e-5 * steepest) and bool(slopes * (1 + theta.norm()) <= 1e-3 * loss)
 
     def to(self, dtype: torch.dtype) -> HessianOperator:
         """The same Hessian, computed in another format."""

@@ -29,6 +29,7 @@ from .curvature import (
     end_of_spectrum,
     extreme_eigenvalues,
     not_positive_definite,
+    singular_to_rounding,
 )
 from .probe import direction
 from .risk import Risk
@@ -44,6 +45,11 @@ _KINK = (
 _FALLING = (
     "the risk only falls more and more slowly there, as where classes can be separated, or one has no example, or "
     "where the training is not at its end: no minimum is near. Train on (minimise); if that finds none, raise the L2"
+)
+_TOO_STIFF = (
+    "the eigenvalues of its Hessian span more orders of magnitude than numbers have digits: bring the inputs to one "
+    "scale; and where the L2 shrinks weights whose size changes no loss, as those before a normalisation, there is no "
+    "minimum: leave these out of it (l2 by name)"
 )
 #: How small ``‖∇R‖`` must be against its scale: for a minimum that was looked for, and for one that was brought along.
 FOUND = {torch.float64: 1e-9, torch.float32: 1e-5}
@@ -151,10 +157,13 @@ def check_minimum(H: HessianOperator, gtol: float | None = None) -> None:
     check_stationary(H, gtol)
     if H.risk.is_known_minimum(H.theta, H.weights) or (gtol or 0.0) > BROUGHT[H.theta.dtype]:
         return
-    if has_kink(H):
-        raise NotStationary(f"theta is no smooth minimum: {_KINK}.")
-    if not minimum_is_near(H):
-        raise NotStationary(f"theta is stationary to gtol, but {_FALLING}.")
+    if why := flaw(H):
+        raise NotStationary(f"theta is stationary to gtol, but no smooth minimum: {why}.")
+
+
+def flaw(H: HessianOperator) -> str:
+    """Why a point without a gradient is no minimum, whatever its curvature; empty where nothing speaks against it."""
+    return _KINK if has_kink(H) else "" if minimum_is_near(H) else _FALLING
 
 
 def minimum_is_near(H: HessianOperator) -> bool:
@@ -169,12 +178,15 @@ def minimum_is_near(H: HessianOperator) -> bool:
 
 
 def newton_step(H: HessianOperator) -> Tensor:
-    """``H⁺∇R`` (p,): minus the way to the nearest minimum; of a large model by at most 100 products, so too short."""
+    """A solution (p,) of ``Hs = ∇R``, minus the way to the nearest minimum: of a large model by at most 100 products,
+    so too short; of others in units of the parameters in which ``H`` is 1, so that a stiff one hides no other."""
     g = H.gradient
     if len(g) <= _DENSE_UP_TO:
-        d, Q = H.eigen
+        stiffness = H.matrix.diagonal().abs().sqrt()
+        unit = torch.where(stiffness > 0, 1 / stiffness, 1.0)
+        d, Q = torch.linalg.eigh(unit[:, None] * H.matrix * unit)
         steep = d.abs() > 1e3 * torch.finfo(d.dtype).eps * len(g) ** 0.5 * d.abs().max()
-        return Q[:, steep] @ ((Q.T @ g)[steep] / d[steep])
+        return unit * (Q[:, steep] @ ((Q.T @ (unit * g))[steep] / d[steep]))
     try:
         return conjugate_gradients(H, g[:, None], rtol=0.1, max_iterations=100).X[:, 0]
     except NotSolved as stopped:
@@ -213,7 +225,7 @@ def certify(risk: Risk, theta: Tensor, weights: Tensor | None = None, *, gtol: f
     H = HessianOperator(risk, theta, weights)
     norm = check_stationary(H, FOUND[theta.dtype] if gtol is None else gtol)
     smallest = float(H.eigenvalues[0])
-    if not is_minimum(theta, norm, H.eigenvalues) or has_kink(H) or not minimum_is_near(H):
+    if not is_minimum(theta, norm, H.eigenvalues) or flaw(H):
         raise _no_minimum(theta, norm, smallest, cause(H, float("inf")))
     risk.remember_minimum(theta, weights)
     return Certificate(theta, norm, smallest)
@@ -234,6 +246,8 @@ def check_curvature(H: HessianOperator) -> None:
         d = H.eigenvalues
         if not d[0] >= -H.zero(d):
             raise not_positive_definite(float(d[0]))
+        if len(H.theta) <= _DENSE_UP_TO and not H.flat_is_silent:
+            raise singular_to_rounding()
 
 
 def is_minimum(theta: Tensor, norm: Tensor | float, eigenvalues: Tensor) -> Tensor:
@@ -267,21 +281,16 @@ def fix_gauge(risk: Risk, theta: Tensor, weights: Tensor | None = None) -> Risk:
     check_minimum(H)
     N, softest, silent = _flat(H)
     if not silent:
-        raise NotAMinimum("some direction is flat or curves down, and losses change along it: start elsewhere.", theta)
+        why = _TOO_STIFF if softest else "start elsewhere"
+        raise NotAMinimum(f"some direction is flat or curves down, and losses change along it: {why}.", theta)
     return risk.but(gauge=(N * softest**0.5, H.theta)) if N.shape[1] else risk
 
 
 def _flat(H: HessianOperator) -> tuple[Tensor, float, bool]:
     """The directions (p, k) in which ``H`` is flat; the smallest of the other eigenvalues; and whether no loss of an
     example changes along them, and ``H`` has no negative eigenvalue."""
-    d, Q = H.eigen
-    zero, risk = H.zero(d), H.risk
-    N, rest = Q[:, d.abs() <= zero].contiguous(), d[d.abs() > zero]
-    if not len(rest) or rest[0] < 0:
-        return N, 0.0, False
-    size = risk._gradients(H.theta, *risk.spread()).norm(dim=1).max()
-    silent = not N.shape[1] or bool((risk.slopes(H.theta, N.T.contiguous()).abs() <= 1e-5 * size).all())
-    return N, float(rest[0]), silent
+    rest = H.eigen[0][H.eigen[0].abs() > H.zero(H.eigen[0])]
+    return (H.flat, float(rest[0]), H.flat_is_silent) if len(rest) and rest[0] > 0 else (H.flat, 0.0, False)
 
 
 @torch.inference_mode(False)
@@ -315,7 +324,7 @@ def minimise(
         H = HessianOperator(risk, theta, weights)
         if H.scale > 1e-3 * scale:
             break  # else what was small at the start is large against tiny targets
-    if found.certified[0] and not has_kink(H) and minimum_is_near(H):
+    if found.certified[0] and not flaw(H):
         risk.remember_minimum(theta, weights)
         return Certificate(theta, norm, smallest)
     why = cause(H, found.tolerance)
@@ -428,9 +437,8 @@ def _by_matrices(risk: Risk, thetas: Tensor, W: Tensor, tolerance: float, P: _Pr
     little more than zero, its pseudo-inverse stays clear of the flat directions.
     """
     g, H = risk.values_and_gradients(thetas, W)[1], risk.hessians(thetas, W)
-    if bad := (~torch.isfinite(H).all(-1).all(-1)).nonzero().flatten().tolist():
-        raise NotConverged(f"the Hessian is not finite: {not_finite(risk, thetas[bad[0]])}.", thetas)
-    eigenvalues = torch.linalg.eigvalsh(H)
+    finite = torch.isfinite(H).all(-1).all(-1)
+    eigenvalues = torch.linalg.eigvalsh(H.where(finite[:, None, None], 0.0)).where(finite[:, None], torch.nan)
     minimum = is_minimum(thetas, g.norm(dim=1), eigenvalues)
     L, info = torch.linalg.cholesky_ex(H)
     largest = eigenvalues[:, -1].abs()
@@ -481,18 +489,16 @@ def _by_products(risk: Risk, thetas: Tensor, W: Tensor, tolerance: float, P: _Pr
 def cause(H: HessianOperator, tolerance: float) -> str:
     """Why there is no certified minimum at the ``theta`` of ``H``, as far as can be seen from there, and the remedy."""
     risk, theta, norm = H.risk, H.theta, H.gradient_norm
-    if not norm < float("inf"):
+    if not norm < float("inf") or (len(theta) <= _DENSE_UP_TO and not torch.isfinite(H.matrix).all()):
         return not_finite(risk, theta)
     if H.scale < 1e-9 * risk.scale(torch.zeros_like(theta), H.weights):
         return _FALLING
     seen = 1e3 * torch.finfo(theta.dtype).eps * H.scale  # less is rounding
     if has_kink(H) or (norm > max(tolerance, seen) and _kink(H)):
         return _KINK
-    if norm <= tolerance and not minimum_is_near(H):
-        return _FALLING
     smallest = float(H.eigenvalues[0])
     if risk.model.p <= 4 * _DENSE_UP_TO:
-        N, _, silent = _flat(H)
+        N, softest, silent = _flat(H)
         if N.shape[1] and silent:
             return (
                 f"{N.shape[1]} of the {len(N)} eigenvalues are zero to rounding, and along these directions no loss "
@@ -501,6 +507,10 @@ def cause(H: HessianOperator, tolerance: float) -> str:
                 "in use; fix_gauge(risk, theta) pins these directions and changes no prediction (or "
                 "solve=pseudo_inverse in influence; or damp)"
             )
+        if softest and not silent:
+            return _TOO_STIFF
+    if norm <= tolerance and not minimum_is_near(H):
+        return _FALLING
     if smallest <= 0 and norm <= 1e6 * tolerance:  # else it was only on its way
         return (
             f"it is near a saddle (smallest eigenvalue of the Hessian {smallest:.1e}): start elsewhere, or raise the L2"

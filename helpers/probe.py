@@ -235,6 +235,8 @@ def _refuse_wrong_derivative(
             if step < 1e-3:
                 return
             raise ValueError(_FEWER.format(theta.dtype, f"{what}, as rounding hides it in all but long steps"))
+    if not torch.isfinite(stated).all():
+        raise ValueError(f"{what}: it is not finite (a root, a power or a norm at zero?).")
     raise ValueError(
         f"{what}: along one direction it says {float(stated.norm()):.3g}, a central difference "
         f"{float(differences[1].norm()):.3g}. Something in forward stops or replaces gradients (detach, no_grad, a "

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.linalg import vecdot
 
-from .curvature import HessianOperator, NotPositiveDefinite, not_positive_definite
+from .curvature import HessianOperator, NotPositiveDefinite, not_positive_definite, singular_to_rounding
 from .risk import Products
 
 _MET = "along a direction that the solver met, its curvature is"
@@ -83,6 +83,8 @@ def pseudo_inverse(H: HessianOperator, B: Tensor) -> Solution:
             f"H is singular, and a right-hand side has {float(inside.max()):.1e} of its length along directions in "
             "which H is flat: it has no solution. This is no symmetry; raise the L2 strength, or damp."
         )
+    if not H.flat_is_silent:
+        raise singular_to_rounding()
     X = rest @ ((rest.T @ B) / d)
     return Solution(X, _relative(rest @ (d * (rest.T @ X)) - B, B), 0)
 

@@ -1,6 +1,7 @@
 """A minimum is found, and certified: against formulas, at saddles, and for many weights at once."""
 
 import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -23,8 +24,10 @@ from helpers import (
     Risk,
     block_conjugate_gradients,
     certify,
+    cholesky_solve,
     conjugate_gradients,
     cross_validated_losses,
+    direct,
     fix_gauge,
     flatten,
     influence,
@@ -34,9 +37,12 @@ from helpers import (
     minimise_many,
     mlp,
     optimum,
+    pseudo_inverse,
     ring,
 )
 from tests.helpers.closed_forms import Ridge, linear_model
+
+SOLVERS = (direct, conjugate_gradients, block_conjugate_gradients, pseudo_inverse)
 
 
 @given(seed=st.integers(0, 10**6), n=st.integers(2, 12), p=st.integers(1, 5), l2=st.floats(0.01, 2))
@@ -610,3 +616,58 @@ def test_the_example_that_is_not_finite_is_named(bend, what):
     model, _ = flatten(Bent(1, 1, bias=False))
     with pytest.raises((NotConverged, ValueError), match=what):
         minimise(Risk(model, Data(X, y), SQUARED_ERROR, l2=0.05), zeros(1) + 0.7)
+
+
+@pytest.mark.parametrize("seed", [0, 2, 5])
+def test_weights_that_l2_shrinks_to_nothing_have_no_minimum(seed):
+    """With weight normalisation only the direction of ``v`` has an effect, and all that L2 does is to shorten it."""
+
+    class Normalised(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(seed)
+            self.v, self.last = nn.Parameter(torch.tensor([[0.5, 0.4], [-0.3, 0.8]])), nn.Linear(2, 1)
+
+        def forward(self, x):
+            return self.last(torch.tanh(x @ (self.v / self.v.norm(dim=1, keepdim=True)).T))
+
+    X = torch.randn(30, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    model, start = flatten(Normalised())
+    data = Data(X, torch.tanh(X[:, 0] + 0.5 * X[:, 1]))
+    risk = Risk(model, data, SQUARED_ERROR, l2=0.01)
+    with pytest.raises((NotConverged, NotAMinimum), match="as those before a normalisation") as stopped:
+        minimise(risk, start)
+    refusals = (NotStationary, NotAMinimum, NotPositiveDefinite)
+    for look in (fix_gauge, certify, leave_one_out, *(partial(influence, test=data, solve=f) for f in SOLVERS)):
+        with pytest.raises(refusals):
+            look(risk, stopped.value.theta)
+
+    without = Risk(model, data, SQUARED_ERROR, l2=lambda name: 0.0 if name == "v" else 0.01)
+    with pytest.raises(NotAMinimum, match="fix_gauge") as stopped:
+        minimise(without, start)
+    minimise(fix_gauge(without, stopped.value.theta), stopped.value.theta)
+
+
+def test_a_hessian_that_is_not_finite_is_no_minimum_and_no_error_of_its_own():
+    """``|f|^1.5`` has no second derivative at 0, where the output of example 31 is."""
+
+    class Bent(nn.Linear):
+        def forward(self, x):
+            return super().forward(x).abs() ** 1.5
+
+    X = torch.rand(60, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.5
+    y = X[:, 0].clone()
+    X[31] = 0
+    model, _ = flatten(Bent(1, 1, bias=False))
+    risk = Risk(model, Data(X, y), SQUARED_ERROR, l2=0.05)
+    W, start = leave_out_weights(60), zeros(1) + 0.7
+    found = minimise_many(risk, W, start, throw=False)
+    assert not found.certified.any()
+    assert torch.isfinite(found.thetas).all()
+    with pytest.raises((NotConverged, NotAMinimum), match=r"problem 0 .* no finite second derivative"):
+        minimise_many(risk, W, start)
+
+
+def test_an_eigenvalue_below_rounding_is_called_so():
+    with pytest.raises(NotPositiveDefinite, match=r"1\.00e-20, nothing but rounding"):
+        cholesky_solve(torch.diag(torch.tensor([1.0, 1e-20]).double()), zeros(2))
