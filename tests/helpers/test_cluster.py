@@ -667,7 +667,7 @@ def calls(f, y):
     return settings.scaled(f) - y
 
 def imports(f, y):
-    from settings import FACTOR
+    from inner import FACTOR  # which nothing else names
     return FACTOR * (f - y)
 
 class Holds:
@@ -682,14 +682,15 @@ def cached():
 @pytest.mark.parametrize("name", ["reads", "calls", "imports", "Holds", "cached"])
 def test_the_name_of_a_chunk_sees_what_another_module_of_ones_own_holds(tmp_path, monkeypatch, name):
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "settings.py").write_text("FACTOR = 1.0\ndef scaled(f):\n    return FACTOR * f\n", encoding="utf-8")
+    for each in ("settings", "inner"):
+        (tmp_path / f"{each}.py").write_text("FACTOR = 1.0\ndef scaled(f):\n    return FACTOR * f\n", encoding="utf-8")
     (tmp_path / "configured.py").write_text(CONFIGURED, encoding="utf-8")
-    for each in ("settings", "configured"):
+    for each in ("settings", "inner", "configured"):
         monkeypatch.delitem(sys.modules, each, raising=False)
-    own, settings = importlib.import_module("configured"), sys.modules["settings"]
+    own, inner = importlib.import_module("configured"), importlib.import_module("inner")
     before = _name(getattr(own, name))
     assert _name(getattr(own, name)) == before
-    settings.FACTOR = 2.0
+    inner.FACTOR = sys.modules["settings"].FACTOR = 2.0
     assert _name(getattr(own, name)) != before
 
 
