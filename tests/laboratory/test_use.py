@@ -402,7 +402,7 @@ DONE = {
     "pairs": ["app.choose('p', 14)"],
     "fold": ["app.changePoint(31, () => ({ m: 0.9 }))"],
     "leash": ["app.damp({ damping: 0.05 })", "app.damp({ leash: true })"],
-    "local": ["app.choose('p', 36)"],
+    "local": ["app.choose('p', 14)"],
 }
 
 
