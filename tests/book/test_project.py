@@ -186,7 +186,7 @@ def test_every_requirement_is_used():
 
 STANDARD = set(sys.stdlib_module_names)
 OF_THE_PAGES = {path.stem for path in (ROOT / "book" / "_ext").glob("*.py")}
-OURS = {"helpers", "tools", "tests", "benchmarks", "conftest", "settings", "inner"} | OF_THE_PAGES  # a test writes the last two
+OURS = {"helpers", "tools", "tests", "benchmarks", "conftest", "settings", "inner"} | OF_THE_PAGES  # tests write two
 # Come with a requirement, by that requirement's own promise.
 COMES_WITH = {
     **dict.fromkeys(["yaml", "sphinx", "docutils", "pygments", "myst_nb", "jupyter_cache"], "jupyter-book"),
