@@ -24,6 +24,11 @@ from .probe import beside
 from .risk import Products, Risk
 
 _DENSE_UP_TO = 500  # so many parameters: below, all eigenvalues cost less than a few by products
+TOO_STIFF = (
+    "the eigenvalues of its Hessian span more orders of magnitude than numbers have digits: bring the inputs to one "
+    "scale; and where the L2 shrinks weights whose size changes no loss, as those before a normalisation, there is no "
+    "minimum: leave these out of it (l2 by name)"
+)
 
 
 class NotPositiveDefinite(ValueError):
@@ -87,8 +92,7 @@ def not_positive_definite(smallest: float, found: str = "its smallest eigenvalue
 
 def singular_to_rounding() -> NotPositiveDefinite:
     return NotPositiveDefinite(
-        "H is singular to rounding, but losses change along its flat directions: this is no symmetry. Its eigenvalues "
-        "span more orders of magnitude than numbers have digits; bring the inputs to one scale, or damp."
+        f"H is singular to rounding, but losses change along its flat directions: this is no symmetry, {TOO_STIFF}."
     )
 
 
@@ -186,7 +190,7 @@ class HessianOperator:
     def eigenvalues(self) -> Tensor:
         """In ascending order, all (p,) where ``H`` is small, and else the two `extreme_eigenvalues` (2,)."""
         if self.shape[0] <= _DENSE_UP_TO:
-            return torch.linalg.eigvalsh(self.matrix)
+            return self.eigen[0]
         return extreme_eigenvalues(self, rtol=0.1)  # their signs are what matters
 
     def zero(self, d: Tensor) -> float:
@@ -197,10 +201,21 @@ class HessianOperator:
         return rounding + min(10 * self.gradient_norm / (1e-300 + float(self.theta.norm())), 1e-6 * largest)
 
     @cached_property
+    def is_flat(self) -> Tensor:
+        """Which of the eigenvalues in `eigen` are `zero` (p,)."""
+        d = self.eigen[0]
+        return d.abs() <= self.zero(d)
+
+    @property
     def flat(self) -> Tensor:
-        """The directions (p, k), orthonormal columns, in which ``H`` is `zero`."""
-        d, Q = self.eigen
-        return Q[:, d.abs() <= self.zero(d)].contiguous()
+        """The directions (p, k), orthonormal columns, in which ``H`` `is_flat`."""
+        return self.eigen[1][:, self.is_flat].contiguous()
+
+    @property
+    def softest(self) -> float:
+        """The smallest eigenvalue that is not `zero`; 0 where there is none."""
+        rest = self.eigen[0][~self.is_flat]
+        return float(rest[0]) if len(rest) else 0.0
 
     @cached_property
     def flat_is_silent(self) -> bool:

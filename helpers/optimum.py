@@ -23,6 +23,7 @@ from torch.linalg import vecdot
 
 from .curvature import (
     _DENSE_UP_TO,
+    TOO_STIFF,
     HessianOperator,
     NotPositiveDefinite,
     cholesky_factor,
@@ -45,11 +46,6 @@ _KINK = (
 _FALLING = (
     "the risk only falls more and more slowly there, as where classes can be separated, or one has no example, or "
     "where the training is not at its end: no minimum is near. Train on (minimise); if that finds none, raise the L2"
-)
-_TOO_STIFF = (
-    "the eigenvalues of its Hessian span more orders of magnitude than numbers have digits: bring the inputs to one "
-    "scale; and where the L2 shrinks weights whose size changes no loss, as those before a normalisation, there is no "
-    "minimum: leave these out of it (l2 by name)"
 )
 #: How small ``‖∇R‖`` must be against its scale: for a minimum that was looked for, and for one that was brought along.
 FOUND = {torch.float64: 1e-9, torch.float32: 1e-5}
@@ -279,18 +275,11 @@ def fix_gauge(risk: Risk, theta: Tensor, weights: Tensor | None = None) -> Risk:
     """
     H = HessianOperator(risk, theta.detach(), weights)
     check_minimum(H)
-    N, softest, silent = _flat(H)
-    if not silent:
-        why = _TOO_STIFF if softest else "start elsewhere"
+    N = H.flat
+    if not (H.softest > 0 and H.flat_is_silent):
+        why = TOO_STIFF if H.softest > 0 else "start elsewhere"
         raise NotAMinimum(f"some direction is flat or curves down, and losses change along it: {why}.", theta)
-    return risk.but(gauge=(N * softest**0.5, H.theta)) if N.shape[1] else risk
-
-
-def _flat(H: HessianOperator) -> tuple[Tensor, float, bool]:
-    """The directions (p, k) in which ``H`` is flat; the smallest of the other eigenvalues; and whether no loss of an
-    example changes along them, and ``H`` has no negative eigenvalue."""
-    rest = H.eigen[0][H.eigen[0].abs() > H.zero(H.eigen[0])]
-    return (H.flat, float(rest[0]), H.flat_is_silent) if len(rest) and rest[0] > 0 else (H.flat, 0.0, False)
+    return risk.but(gauge=(N * H.softest**0.5, H.theta)) if N.shape[1] else risk
 
 
 @torch.inference_mode(False)
@@ -498,17 +487,17 @@ def cause(H: HessianOperator, tolerance: float) -> str:
         return _KINK
     smallest = float(H.eigenvalues[0])
     if risk.model.p <= 4 * _DENSE_UP_TO:
-        N, softest, silent = _flat(H)
-        if N.shape[1] and silent:
+        silent = H.softest > 0 and H.flat_is_silent
+        if silent and (k := int(H.is_flat.sum())):
             return (
-                f"{N.shape[1]} of the {len(N)} eigenvalues are zero to rounding, and along these directions no loss "
+                f"{k} of the {len(theta)} eigenvalues are zero to rounding, and along these directions no loss "
                 "changes: a symmetry of the model (as when two linear maps in a row can be rotated against each "
                 "other), or parameters without effect. No other start removes it, nor more L2 for all that leaves them "
                 "in use; fix_gauge(risk, theta) pins these directions and changes no prediction (or "
                 "solve=pseudo_inverse in influence; or damp)"
             )
-        if softest and not silent:
-            return _TOO_STIFF
+        if H.softest > 0 and not silent:
+            return TOO_STIFF
     if norm <= tolerance and not minimum_is_near(H):
         return _FALLING
     if smallest <= 0 and norm <= 1e6 * tolerance:  # else it was only on its way

@@ -75,7 +75,7 @@ def pseudo_inverse(H: HessianOperator, B: Tensor) -> Solution:
     d, Q = H.eigen
     if d[0] < -H.zero(d):
         raise not_positive_definite(float(d[0]))
-    flat = d <= H.zero(d)
+    flat = H.is_flat
     N, rest, d = Q[:, flat], Q[:, ~flat], d[~flat, None]
     inside = _relative(N @ (N.T @ B), B)
     if (inside > 1e-6).any():

@@ -35,7 +35,6 @@ WITHOUT = ("thebe", "design-tabs")
 # only the theme's developers read.
 UNUSED = ("scripts/fontawesome.js*", "vendor", "locales", "**/*.map", "*webpack-macros.html", "sphinx-thebe.*")
 ICON_FONTS = {"fas": "fa-solid-900", "fa-solid": "fa-solid-900", "fab": "fa-brands-400", "fa-brands": "fa-brands-400"}
-WIDE = 840  # pixels: a figure that is as wide, and much wider than high, has panels side by side
 ICON = re.compile("[\uf000-\uf8ff]")  # where the font has its icons
 
 
@@ -192,8 +191,7 @@ def _data(path: Path, icons: frozenset[int]) -> str:
 def lighten(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
     """Give every picture its size, so that nothing moves when it comes, and load it when it is near; PNG becomes WebP.
 
-    Lossless, at a third of the bytes. A figure of two panels beside each other is marked: on a phone it is drawn wider
-    than the page and scrolls, since nobody could read its labels.
+    Lossless, at a third of the bytes. The style sheet is told how wide it was drawn: see "Phones" there.
     """
     images = {name: source for source, name in app.builder.images.items()}
 
@@ -215,9 +213,8 @@ def lighten(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
                         target.parent.mkdir(parents=True, exist_ok=True)
                         picture.save(target, lossless=True, method=2, quality=50)
                     app.builder.images.pop(images[source.name], None)  # not copied as it is
-        wide = source.suffix == ".png" and width > max(WIDE, 1.8 * height)
-        before = found["before"].replace("<img ", '<img class="wide" ') if wide else found["before"]
-        return f'{before}{name}" width="{width}" height="{height}" loading="lazy" decoding="async"'
+        style = f'style="--drawn: {width}px"' if str(width).isdigit() else ""
+        return f'{found["before"]}{name}" width="{width}" height="{height}" {style} loading="lazy" decoding="async"'
 
     context["body"] = re.sub(r'(?P<before><img [^>]*src=")(?P<name>[^"]+)"', lighter, context.get("body", ""))
 

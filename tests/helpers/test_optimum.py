@@ -596,6 +596,19 @@ def test_an_iterative_solver_sees_the_saddle_at_zero(solve):
         influence(risk, zeros(13), risk.data[:2], solve=solve)
 
 
+def bent(bend):
+    """A risk of 60 examples, ``f = bend(θx)``; at example 31 the input is 0."""
+
+    class Bent(nn.Linear):
+        def forward(self, x):
+            return bend(super().forward(x))
+
+    X = torch.rand(60, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.5
+    y = X[:, 0].clone()
+    X[31] = 0
+    return Risk(flatten(Bent(1, 1, bias=False))[0], Data(X, y), SQUARED_ERROR, l2=0.05)
+
+
 @pytest.mark.parametrize(
     ("bend", "what"),
     [
@@ -605,17 +618,8 @@ def test_an_iterative_solver_sees_the_saddle_at_zero(solve):
     ],
 )
 def test_the_example_that_is_not_finite_is_named(bend, what):
-    X = torch.rand(60, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.5
-    y = X[:, 0].clone()
-    X[31] = 0
-
-    class Bent(torch.nn.Linear):
-        def forward(self, x):
-            return bend(super().forward(x))
-
-    model, _ = flatten(Bent(1, 1, bias=False))
     with pytest.raises((NotConverged, ValueError), match=what):
-        minimise(Risk(model, Data(X, y), SQUARED_ERROR, l2=0.05), zeros(1) + 0.7)
+        minimise(bent(bend), zeros(1) + 0.7)
 
 
 @pytest.mark.parametrize("seed", [0, 2, 5])
@@ -650,16 +654,7 @@ def test_weights_that_l2_shrinks_to_nothing_have_no_minimum(seed):
 
 def test_a_hessian_that_is_not_finite_is_no_minimum_and_no_error_of_its_own():
     """``|f|^1.5`` has no second derivative at 0, where the output of example 31 is."""
-
-    class Bent(nn.Linear):
-        def forward(self, x):
-            return super().forward(x).abs() ** 1.5
-
-    X = torch.rand(60, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.5
-    y = X[:, 0].clone()
-    X[31] = 0
-    model, _ = flatten(Bent(1, 1, bias=False))
-    risk = Risk(model, Data(X, y), SQUARED_ERROR, l2=0.05)
+    risk = bent(lambda h: h.abs() ** 1.5)
     W, start = leave_out_weights(60), zeros(1) + 0.7
     found = minimise_many(risk, W, start, throw=False)
     assert not found.certified.any()
