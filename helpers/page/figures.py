@@ -14,9 +14,9 @@ from ..data import Data
 from ..models import FlatModel
 from ..retraining import agreement
 
-# Colours of Okabe and Ito (2008), which colour-blind readers can tell apart.
+# Colours of Okabe and Ito (2008), which colour-blind readers can tell apart; their vermilion is a red here.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
-    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#666666",
+    "#0072B2", "#E69F00", "#009E73", "#CC3311", "#CC79A7", "#56B4E9", "#666666",
 )  # fmt: skip
 
 
@@ -35,7 +35,9 @@ def use_book_style() -> None:
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.axisbelow": True,
-        "legend.frameon": False,
+        "legend.framealpha": 0.9,  # so that nobody takes its marks for points
+        "legend.fancybox": False,
+        "legend.edgecolor": "0.85",
         "lines.linewidth": 1.8,
         "path.simplify": False,  # it drops points by thresholds, and a last bit on another machine moves pixels
     })  # fmt: skip

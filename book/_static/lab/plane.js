@@ -7,6 +7,11 @@ const SIZE = 400;
 const REACH = 3.6;
 const px = (/** @type {number} */ v) => ((Math.max(-REACH, Math.min(REACH, v)) + REACH) / (2 * REACH)) * SIZE;
 const py = (/** @type {number} */ v) => SIZE - px(v);
+const LETTER = [7, 12]; // the width and the height of a label's letters
+const BESIDE = [12, 9]; // how far from its point a label stands
+const LEGEND =
+  "Circles have label 0, triangles label 1; stars are test points. Orange is harmful to the chosen one, blue helpful, " +
+  "and what is larger and darker matters more. Dashed: the boundary without the chosen point.";
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
 /** @typedef {import("./app.js").App} App @typedef {import("./app.js").State} State */
@@ -17,6 +22,32 @@ function spoken({ scene, influences }, k) {
   const I = influences?.[k];
   const effect = I === undefined ? "" : `, influence ${signed(I, 3)}, ${I > 0 ? "harmful" : "helpful"}`;
   return `training point ${z.id}, label ${z.y}, at ${said(z.x[0])}, ${said(z.x[1])}${effect}`;
+}
+
+/**
+ * Where each label stands: on that side of its point where it covers fewest labels and points.
+ * @param {{x: number, y: number, text: string}[]} labels @param {number[][]} points
+ */
+function placed(labels, points) {
+  /** @type {number[][]} */
+  const taken = []; // left, right, top, bottom
+  return labels.map(({ x, y, text }) => {
+    const width = LETTER[0] * text.length;
+    const boxes = [1, -1].flatMap((right) =>
+      [-1, 1, 0].map((down) => {
+        const left = x + right * BESIDE[0] - (right < 0 ? width : 0);
+        const middle = y + down * BESIDE[1];
+        return [left, left + width, middle - LETTER[1] / 2, middle + LETTER[1] / 2];
+      }),
+    );
+    const cost = (/** @type {number[]} */ [left, right, top, bottom]) =>
+      points.filter(([u, v]) => u > left - 5 && u < right + 5 && v > top - 5 && v < bottom + 5).length +
+      10 * taken.filter(([l, r_, t, b]) => l < right && r_ > left && t < bottom && b > top).length +
+      100 * Number(left < 0 || right > SIZE || top < 0 || bottom > SIZE);
+    const best = boxes.reduce((found, box) => (cost(box) < cost(found) ? box : found));
+    taken.push(best);
+    return `<text x="${r(best[0])}" y="${r(best[3] - 2)}">${text}</text>`;
+  });
 }
 
 /** @param {App} app */
@@ -184,16 +215,13 @@ export function plane(app) {
       group.remove();
       shown.delete(key);
     }
-    const labels = state.named
-      .map((id) => {
-        const k = scene.points.findIndex((z) => z.id === id);
-        if (k < 0) return "";
-        const z = scene.points[k];
-        const text = `${id}${influences ? (influences[k] > 0 ? " +" : " −") : ""}`;
-        return `<text x="${r(px(z.x[0]) + 11)}" y="${r(py(z.x[1]) - 7)}">${text}</text>`;
-      })
-      .join("");
-    fill(names, labels);
+    const points = scene.points.map((z) => [px(z.x[0]), py(z.x[1])]);
+    const labels = state.named.flatMap((id) => {
+      const k = scene.points.findIndex((z) => z.id === id);
+      const sign = influences && k >= 0 ? (influences[k] > 0 ? " +" : " −") : "";
+      return k < 0 ? [] : [{ x: points[k][0], y: points[k][1], text: `${id}${sign}` }];
+    });
+    fill(names, placed(labels, points).join(""));
   }
-  return { element: svg, draw };
+  return { element: element("div", {}, svg, element("p", { class: "keys" }, LEGEND)), draw };
 }
