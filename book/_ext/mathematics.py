@@ -43,6 +43,8 @@ MENDED = (
     ),
     # What stands at the foot of a bar ("at s = 0") would touch it.
     (re.compile(r"(\|</mo>(?:</mrow>)?<mrow>)"), r'\1<mspace width="0.15em"/>'),
+    # The root of one low letter would hang below its line: it stands on a line of ordinary height and depth.
+    (re.compile(rf"<(msqrt|mroot)>({ONE})"), r'<\1><mrow>\2<mspace height="0.7em" depth="0.25em"/></mrow>'),
     # To Firefox this is a sum over many, and large in a display.
     (re.compile(r"<mo([^>]*)>⊗</mo>"), r'<mo\1 largeop="false">⊗</mo>'),
     # Browsers have given this element up; book.css draws the box.

@@ -39,6 +39,8 @@ import search_order
         (r"z'", '<mrow><mi>z</mi><mo lspace="0">′</mo></mrow>'),
         (r"\ell''_{ij}", '<msub><mrow><mi>ℓ</mi><mo lspace="0" rspace="0">″</mo>'),
         (r"A \otimes B", 'largeop="false">⊗</mo>'),  # in Firefox, else, as large as a sum
+        (r"\sqrt\rho", '<msqrt><mrow><mi>ρ</mi><mspace height="0.7em" depth="0.25em"/></mrow></msqrt>'),
+        (r"\sqrt[3]{w}", '<mspace height="0.7em" depth="0.25em"/></mrow><mn>3</mn></mroot>'),
         (r"a = b \\ c = d", "<mtable"),  # two lines
         (r"\begin{aligned} a &= b \\ c &= d \end{aligned}", "<mtable"),
         (r"\left. f \right|_{w=0}", '<mo>|</mo></mrow><mrow><mspace width="0.15em"/>'),
