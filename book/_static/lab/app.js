@@ -17,7 +17,7 @@ import { report } from "./words.js";
 /** @typedef {import("./jobs.js").End} End */
 /** @typedef {{predicted: Float64Array, actual: Float64Array}} Pairs */
 /** @typedef {ReturnType<typeof import("./jobs.js").follow>} Way */
-/** @typedef {{draw: (state: State) => void}} View */
+/** @typedef {{draw: (state: State) => void, follows?: boolean}} View `follows`: at each step of a drag */
 /**
  * @typedef {{scene: Scene, found: Found, chosen: number, influences: Float64Array | null, pairs: Pairs[] | null,
  *   way: Way | null, near: Way | null, lifted: ReturnType<typeof import("./jobs.js").section> | null,
@@ -53,6 +53,8 @@ export class App {
     this.praise = "";
     this.settled = false; // everything that was asked for is there
     this.frame = 0;
+    this.changed = false; // since the views were drawn last
+    this.turn = 0; // of which half of them it is
     this.timer = 0;
     this.version = 0;
     /** @type {{version: number, ends: End[]} | null} */
@@ -232,19 +234,31 @@ export class App {
     Object.assign(this.state, { way: null, near: null, lifted: null, branches: [] });
   }
 
-  draw() {
-    for (const view of this.views) view.draw(this.state);
+  /**
+   * Drawing takes longer than training: during a drag the plane follows each frame, the other views take turns.
+   * @param {boolean} changed whether there is anything new since the last turn
+   */
+  draw(changed = true) {
+    const { busy } = this.state;
+    this.turn = 1 - this.turn;
+    this.views.forEach((view, k) => {
+      if (!busy || view.follows || k % 2 === this.turn) view.draw(this.state);
+    });
+    if (busy && changed) this.show(false);
   }
 
-  /** Draw in the next frame. */
-  show() {
+  /** Draw in the next frame. @param {boolean} changed */
+  show(changed = true) {
     this.settled = false;
+    this.changed ||= changed;
     this.frame ||= requestAnimationFrame(() => {
+      const { changed } = this;
       this.frame = 0;
+      this.changed = false;
       if (this.dirty) {
         this.dirty = false;
         this.refresh();
-      } else this.draw();
+      } else this.draw(changed);
       this.settle();
     });
   }

@@ -223,5 +223,5 @@ export function plane(app) {
     });
     fill(names, placed(labels, points).join(""));
   }
-  return { element: element("div", {}, svg, element("p", { class: "keys" }, LEGEND)), draw };
+  return { element: element("div", {}, svg, element("p", { class: "keys" }, LEGEND)), draw, follows: true };
 }
