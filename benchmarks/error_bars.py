@@ -97,6 +97,7 @@ def main() -> None:
             "training loss": rounded(float(trained.mean())),
             "cross-validated": rounded(float(crossed.mean())),
             "unseen": rounded(float(unseen.mean())),
+            "error of their difference": rounded(float((crossed - unseen).std() / len(few) ** 0.5)),
             "correlation": rounded(float(torch.corrcoef(torch.stack([crossed, unseen]))[0, 1])),
         },
     }
