@@ -6,6 +6,7 @@ import time
 from functools import cache
 from pathlib import Path
 
+from nbval.plugin import IPyNbCell
 from xdist.scheduler import LoadScopeScheduling
 
 from tools import affected
@@ -45,9 +46,9 @@ def expected(name: str, before: dict[str, float]) -> float:
 
 
 @cache
-def of_chapters() -> set[Path]:
-    """The notebooks that chapters stand behind."""
-    return {book.notebook_of(chapter) for chapter in book.chapters()}
+def of_chapters() -> dict[Path, Path]:
+    """The notebooks that chapters stand behind, each with its chapter."""
+    return {book.notebook_of(chapter): chapter for chapter in book.chapters()}
 
 
 class Shared(LoadScopeScheduling):
@@ -75,6 +76,15 @@ def pytest_addoption(parser):
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """A notebook without a chapter is a reader's own, and no test."""
     return True if collection_path.suffix == ".ipynb" and collection_path not in of_chapters() else None
+
+
+def pytest_itemcollected(item):
+    """A cell of a notebook has to print again what readers see."""
+    if isinstance(item, IPyNbCell):
+        chapter, compare = of_chapters()[item.path], item.compare_outputs
+        item.compare_outputs = lambda new, old, *skipped: compare(
+            book.as_shown(new, chapter), book.as_shown(old, chapter), *skipped
+        )
 
 
 def pytest_collection_modifyitems(config, items):

@@ -203,6 +203,22 @@ def glued(notebook: NotebookNode) -> dict[str, str]:
     return values
 
 
+def as_shown(outputs: list[NotebookNode], chapter: Path) -> list[NotebookNode]:
+    """The outputs of a cell, with each glued number as the text of its page shows it: nobody sees its other digits,
+    and on another processor the last of them may differ."""
+    forms: dict[str, set[str]] = {}
+    for content in re.findall(r"\{glue:text\}`([^`]+)`", read_text(chapter)):
+        name, _, form = content.partition(":")
+        forms.setdefault(name, set()).add(form)
+    shown = deepcopy(outputs)
+    for output in shown:
+        scrap, kind = output.get("metadata", {}).get("scrapbook"), GLUE_PREFIX + "text/plain"
+        if scrap and kind in output.data:
+            value = ast.literal_eval(output.data[kind])
+            output.data[kind] = " ".join(format(value, form) for form in sorted(forms.get(scrap["name"], ())))
+    return shown
+
+
 def mistakes(path: Path = ROOT / "tests" / "mistakes.toml") -> list[dict[str, Any]]:
     """The planted mistakes, and what catches each.
 

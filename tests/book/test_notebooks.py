@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from nbformat.v4 import new_output
 
 from tools import chapters as book
 from tools import execute
@@ -60,3 +61,22 @@ def test_private_things_are_noticed(text):
 @pytest.mark.parametrize("text", ["w/home/x", "1/n", "https://example.org/usr", "at 0x"])
 def test_harmless_things_are_not(text):
     assert not PRIVATE.search(text.replace("https://example.org", "org"))
+
+
+def test_a_glued_number_is_compared_as_its_page_shows_it(tmp_path):
+    """On another processor the last digits of a number may differ; those that a reader sees may not."""
+    (tmp_path / "page.md").write_text("r = {glue:text}`r:.2f`, {glue:text}`name`\n", encoding="utf-8")
+
+    def noted(name, value):
+        data = {book.GLUE_PREFIX + "text/plain": repr(value)}
+        metadata = {"scrapbook": {"name": name}}
+        return new_output("display_data", data, metadata=metadata)
+
+    def same(one, other):
+        return book.as_shown([one], tmp_path / "page.md") == book.as_shown([other], tmp_path / "page.md")
+
+    assert same(noted("r", 0.494268), noted("r", 0.494269))
+    assert not same(noted("r", 0.4949), noted("r", 0.4951))
+    assert not same(noted("name", "14, 31"), noted("name", "14, 33"))
+    assert same(noted("nowhere", 1.0), noted("nowhere", 2.0))
+    assert not same(new_output("stream", text="0.494268\n"), new_output("stream", text="0.494269\n"))
