@@ -52,7 +52,10 @@ export function local() {
           [f.px(top), f.py(at(top))],
         ])}"/>`,
       );
-      parts.push(`<text class="tick" x="${f.px(-1.3)}" y="${f.py(at(-1.3)) + 30}">dashed: slope 2</text>`);
+      const key = ["dots: taken away", "triangles: added", "grey, dashed: slope 2"];
+      key.forEach((text, k) =>
+        parts.push(`<text class="tick" x="${f.left + 10}" y="${f.py(0.2) + 15 * k}">${text}</text>`),
+      );
     }
     for (const [kind, sign] of /** @type {const} */ ([
       ["curve", -1],
@@ -70,7 +73,7 @@ export function local() {
     const whole = rows.find((row) => Math.abs(row.step + 1) < 1e-9);
     words.textContent = whole
       ? Number.isFinite(whole.missed)
-        ? `The whole of point ${scene.point} taken away: the tangent says ${said(-slope)}, retraining ${said(whole.change)}. ` +
+        ? `The whole of point ${scene.point} taken away (weight zero): the tangent says ${said(-slope)}, retraining ${said(whole.change)}. ` +
           `It misses ${said((100 * whole.missed) / Math.abs(slope), 2)} % of what it says.`
         : `On the way to nothing, the minimum of point ${scene.point} is lost.`
       : `Point ${scene.point} has less than its ordinary weight: there is no whole point to take away.`;

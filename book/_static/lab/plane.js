@@ -11,7 +11,7 @@ const LETTER = [7, 12]; // the width and the height of a label's letters
 const BESIDE = [12, 9]; // how far from its point a label stands
 const LEGEND =
   "Circles have label 0, triangles label 1; stars are test points. Orange is harmful to the chosen one, blue helpful, " +
-  "and what is larger and darker matters more. Dashed: the boundary without the chosen point.";
+  "and what is larger and stronger in colour matters more. Dashed: the boundary without the chosen point.";
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
 /** @typedef {import("./app.js").App} App @typedef {import("./app.js").State} State */

@@ -41,7 +41,7 @@ export function springs() {
     const rows = [
       { values: force.map(Math.abs), label: "it pulls", kind: "force" },
       { values: answer.map(Math.abs), label: "it gives way", kind: "answer" },
-      { values: share, label: "of the influence", kind: "share", sum },
+      { values: share, label: "influence", kind: "share", sum },
     ];
     const drawing = rows
       .map(({ values, label, kind, sum }, row) => {
@@ -73,7 +73,7 @@ export function springs() {
     const { d } = state.eigen();
     words.textContent =
       `Point ${state.scene.point} pulls hardest in direction ${pull + 1} (stiffness ${said(d[pull])}), and moves the ` +
-      `model most in direction ${way + 1} (stiffness ${said(d[way])}). The bars below add up to its influence, ${signed(sum[p - 1], 3)}.`;
+      `model most in direction ${way + 1} (stiffness ${said(d[way])}). In the lowest row the bars, summed by the line, add up to its influence, ${signed(sum[p - 1], 3)}.`;
     svg.setAttribute("aria-label", words.textContent);
   }
   return { element: element("div", {}, svg, words), draw };
