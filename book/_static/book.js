@@ -18,7 +18,7 @@ document.addEventListener("DOMContentLoaded", () => {
   window.addEventListener("resize", label);
   // What scrolls, scrolls by keyboard, too; the theme sees to code alone.
   /** @type {NodeListOf<HTMLElement>} */
-  const boxes = document.querySelectorAll(".formula, .pst-scrollable-table-container, figure:has(> img.wide)");
+  const boxes = document.querySelectorAll(".formula, .pst-scrollable-table-container, .bd-article figure");
   const reach = () => boxes.forEach((box) => {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
     else box.removeAttribute("tabindex");
