@@ -92,7 +92,8 @@ def not_positive_definite(smallest: float, found: str = "its smallest eigenvalue
 
 def singular_to_rounding() -> NotPositiveDefinite:
     return NotPositiveDefinite(
-        f"H is singular to rounding, but losses change along its flat directions: this is no symmetry, {TOO_STIFF}."
+        f"H is singular to rounding, but losses change along its flat directions: this is no symmetry, {TOO_STIFF}; or "
+        "damp."
     )
 
 
