@@ -169,13 +169,14 @@ class Locked(nn.Linear):
 
 
 @pytest.mark.parametrize(
-    ("module", "says"),
+    ("made", "says"),
     [
-        (Locked(), r"cannot be copied .*\(a lock, a file\)"),
-        (torch.jit.trace(nn.Linear(2, 1), torch.ones(1, 2)), "give the module that it was made from"),
-        (nn.DataParallel(nn.Linear(2, 1)), "give the module that it was made from"),
+        (Locked, r"cannot be copied .*\(a lock, a file\)"),
+        (lambda: torch.jit.trace(nn.Linear(2, 1), torch.ones(1, 2)), "give the module that it was made from"),
+        (lambda: nn.DataParallel(nn.Linear(2, 1)), "give the module that it was made from"),
     ],
 )
-def test_what_is_no_plain_module_is_named(module, says):
+def test_what_is_no_plain_module_is_named(made, says):
+    module = made()
     with pytest.raises(ValueError, match=says):
         flatten(module)

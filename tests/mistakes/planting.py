@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,16 @@ from tools import chapters as book
 
 WORKSHOP = Path(__file__).with_name("workshop.py")
 REFUSAL = re.compile(r"(?P<error>\w+) in (?P<chapter>[\w-]+)")
+CHECK = re.compile(r'\b(?:holds|differs)\(\s*"([^"]*)"')
 CHAPTERS = book.chapters()
 EVALUATED = {label: chapter for chapter in CHAPTERS for _, label, _ in book.typeset(chapter)}
 COPIED = ("helpers", "book", "tests/helpers", "benchmarks/runs")
+
+
+@cache
+def checked_in(chapter: Path) -> frozenset[str]:
+    """The names of all checks of a chapter."""
+    return frozenset(CHECK.findall(book.read_text(chapter)))
 
 
 @dataclass(frozen=True)
@@ -46,12 +53,12 @@ class Catcher:
         """The chapter that has the check."""
         if self.refusal:
             return book.BOOK / f"{self.refusal['chapter']}.md"
-        found = [path for path in CHAPTERS if self.is_checked_by(book.read_text(path))]
+        found = [path for path in CHAPTERS if self.name in checked_in(path)]
         assert len(found) == 1, f"{self.name} should be checked in one chapter, but is in {[p.name for p in found]}"
         return found[0]
 
     def is_checked_by(self, source: str) -> bool:
-        return bool(re.search(rf'\b(holds|differs)\(\s*"{re.escape(self.name)}"', source))
+        return self.name in CHECK.findall(source)
 
     def assert_is(self, found: dict[str, Any], mistake: dict[str, Any]) -> None:
         """What stopped the chapter first is this, and nothing else."""
