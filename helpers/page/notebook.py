@@ -84,6 +84,12 @@ def _number(name: str, value: Any) -> float | int | str:
     raise TypeError(f"note({name}=…) takes a number or a string, not {type(value).__name__} ({value!r:.60}).")
 
 
+def _as_in_text(value: Any, form: str) -> str:
+    """A number as it is set in the text: with a true minus, and a space before %."""
+    text = format(value.item() if hasattr(value, "item") else value, form)
+    return text if isinstance(value, str) else text.replace("-", "−").replace("%", "\N{NO-BREAK SPACE}%")
+
+
 class Table:
     """A table of numbers for a page: text where only text is shown, else HTML. Made by `table`."""
 
@@ -95,8 +101,7 @@ class Table:
             raise ValueError(f"formats are given for columns that the table lacks: {', '.join(sorted(unknown))}.")
         # Formatted here: `tabulate` would read "31" as a number, and write it in its own way.
         self.columns = {
-            name: [format(value.item() if hasattr(value, "item") else value, formats.get(name, "")) for value in column]
-            for name, column in columns.items()
+            name: [_as_in_text(value, formats.get(name, "")) for value in column] for name, column in columns.items()
         }
 
     def _written(self, form: str) -> str:
@@ -118,7 +123,7 @@ def table(columns: dict[str, Any], formats: dict[str, str] | None = None) -> Tab
 
     Args:
         columns: name -> the column's values, numbers or words.
-        formats: name -> how its numbers are written, as in an f-string: ``"+.3f"``.
+        formats: name -> how its numbers are written, as in an f-string: ``"+.3f"``; minus and % are set as in the text.
 
     Raises:
         ValueError: for columns of different lengths, or a format for a column that is not there.
@@ -127,7 +132,7 @@ def table(columns: dict[str, Any], formats: dict[str, str] | None = None) -> Tab
       point    influence
     -------  -----------
          31        +3.59
-         43        -0.52
+         43        −0.52
     """
     return Table(columns, formats or {})
 

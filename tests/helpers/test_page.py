@@ -87,6 +87,12 @@ def test_a_table_is_text_and_html():
     assert made._repr_html_().count("<tr>") == 3 and "<th" in made._repr_html_()
 
 
+def test_numbers_of_a_table_are_set_as_in_the_text():
+    made = table({"e-": [-1e-9, 0.25], "own": ["a-b %", "5%"]}, {"e-": ".0e"})
+    assert made.columns == {"e-": ["−1e−09", "2e−01"], "own": ["a-b %", "5%"]}
+    assert table({"share": [0.594]}, {"share": ".0%"}).columns == {"share": ["59\N{NO-BREAK SPACE}%"]}
+
+
 def test_a_table_that_is_none_is_refused():
     with pytest.raises(ValueError, match="different lengths: 'a' 1, 'b' 2"):
         table({"a": [1], "b": [1, 2]})
