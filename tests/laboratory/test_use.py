@@ -386,8 +386,15 @@ def test_a_saddle_is_refused_in_words(page):
     form = Form(page, "whole", "l2=0.1")
     form.do("app.change({ l2: 0.02 })")
     page.wait_for_function("document.querySelector('.report').textContent.includes('saddle')")
+    assert page.locator("svg text", has_text="there is no minimum").count() == 5
     form.do("app.restart()")
     page.wait_for_function("document.querySelector('.report').textContent.startsWith('Point')")
+
+
+def test_beyond_a_lost_minimum_the_remainder_is_another_ones(page):
+    Form(page, "whole", "l2=0.01&seed=6")
+    assert "on the way the minimum was lost" in page.locator(".local .words").inner_text()
+    assert page.locator(".local .curve:not(.lifted)").get_attribute("d").count("M") == 2
 
 
 # ------------------------------------------------------------------------------------------------------- tasks, scenes

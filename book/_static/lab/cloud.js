@@ -1,7 +1,7 @@
 // Predicted against actual: what the influences say about each removal, and what retraining without it did.
 
 import { agreement } from "./influence.js";
-import { element, fill, frame, line, mark, roundUp, said, signed } from "./svg.js";
+import { clear, element, fill, frame, line, mark, roundUp, said, signed } from "./svg.js";
 
 /** @typedef {import("./app.js").App} App @typedef {import("./app.js").State} State */
 
@@ -26,11 +26,11 @@ export function cloud(app) {
   );
 
   /** @param {State} state */
-  function draw({ scene, pairs, hovered, stale }) {
+  function draw({ scene, found: { verdict }, pairs, hovered, stale }) {
     svg.classList.toggle("stale", stale);
+    if (verdict !== "minimum") return clear(svg, words);
     if (!pairs) {
-      fill(svg, "");
-      words.textContent = "";
+      fill(svg, (words.textContent = ""));
       return;
     }
     const predicted = pairs.flatMap((row) => [...row.predicted]);

@@ -1,6 +1,6 @@
 // Why the minimum moves: the slope of the risk is shifted by the point's own, and its zero is somewhere else.
 
-import { element, fill, frame, line, mark, r, said } from "./svg.js";
+import { clear, element, fill, frame, line, mark, r, said } from "./svg.js";
 
 /** @typedef {import("./app.js").App} App @typedef {import("./app.js").State} State */
 
@@ -16,10 +16,8 @@ export function lift(app) {
   /** @param {State} state */
   function draw({ scene, found, lifted, stale }) {
     svg.classList.toggle("stale", stale || !lifted);
-    if (found.verdict !== "minimum" || !lifted) {
-      if (found.verdict !== "minimum") fill(svg, (words.textContent = ""));
-      return;
-    }
+    if (found.verdict !== "minimum") return clear(svg, words);
+    if (!lifted) return;
     const { at, before, after, stiffness, length, predicted, from, to } = lifted;
     const shown = [...before, ...after];
     const f = frame({

@@ -1,6 +1,6 @@
 // How local the tangent is: what it misses, against the step, both on logarithmic axes. A slope of 2 is a theorem.
 
-import { element, fill, frame, line, mark, said } from "./svg.js";
+import { clear, element, fill, frame, line, mark, said } from "./svg.js";
 import { loss } from "./mlp.js";
 import { tangent } from "./weight.js";
 
@@ -14,10 +14,8 @@ export function local() {
   function draw(state) {
     const { scene, found, near, stale } = state;
     svg.classList.toggle("stale", stale || !near);
-    if (found.verdict !== "minimum" || !near) {
-      if (found.verdict !== "minimum") fill(svg, (words.textContent = ""));
-      return;
-    }
+    if (found.verdict !== "minimum") return clear(svg, words);
+    if (!near) return;
     const test = scene.tests[scene.test];
     const now = loss(found.theta, test);
     const m = scene.points[state.chosen].m;
@@ -61,20 +59,24 @@ export function local() {
       ["curve", -1],
       ["curve lifted", 1],
     ])) {
-      const some = rows.filter((row) => Math.sign(row.step) === sign && row.missed > 1e-10);
+      // Where the minimum was lost nothing is known, and the line breaks.
+      const some = rows.filter((row) => Math.sign(row.step) === sign && !(row.missed <= 1e-10));
       some.sort((a, b) => Math.abs(a.step) - Math.abs(b.step));
       const at = some.map(
         (row) => /** @type {[number, number]} */ ([f.px(log(Math.abs(row.step))), f.py(log(row.missed))]),
       );
       parts.push(`<path class="${kind}" d="${line(at)}"/>`);
-      for (const [x, y] of at) parts.push(`<path class="stop" d="${mark(x, y, 2.6, sign > 0 ? 1 : 0)}"/>`);
+      for (const [x, y] of at.filter((place) => place.every(Number.isFinite)))
+        parts.push(`<path class="stop" d="${mark(x, y, 2.6, sign > 0 ? 1 : 0)}"/>`);
     }
     fill(svg, parts.join(""));
+    const lost = near.some((stop) => stop.broken && stop.m < m);
     const whole = rows.find((row) => Math.abs(row.step + 1) < 1e-9);
     words.textContent = whole
       ? Number.isFinite(whole.missed)
         ? `The whole of point ${scene.point} taken away (weight zero): the tangent says ${said(-slope)}, retraining ${said(whole.change)}. ` +
-          `It misses ${said((100 * whole.missed) / Math.abs(slope), 2)} % of what it says.`
+          `It misses ${said((100 * whole.missed) / Math.abs(slope), 2)} % of what it says` +
+          `${lost ? ": on the way the minimum was lost, and this is another one." : "."}`
         : `On the way to nothing, the minimum of point ${scene.point} is lost.`
       : `Point ${scene.point} has less than its ordinary weight: there is no whole point to take away.`;
     svg.setAttribute("aria-label", `What the tangent misses, against the step. ${words.textContent}`);

@@ -37,8 +37,12 @@ export function spectrum() {
       const kind = v <= 0 ? "negative" : loud[k] ? "heard" : "silent";
       parts.push(`<path class="eigenvalue ${kind}" d="${mark(f.px(k + 1), level(v), 4, v <= 0 ? 1 : 0)}"/>`);
     });
-    fill(svg, parts.join(""));
     const silent = loud.filter((one) => !one).length;
+    const key = [silent && "hollow: no training point pulls there", d[0] <= 0 && "triangles: not positive"];
+    key.filter(Boolean).forEach((text, k) =>
+      parts.push(`<text class="tick" x="${f.left + 10}" y="${f.top + 12 + 15 * k}">${text}</text>`),
+    );
+    fill(svg, parts.join(""));
     svg.setAttribute(
       "aria-label",
       `The ${p} eigenvalues of H, from ${said(d[0])} to ${said(d[p - 1])}. ${silent} belong to directions in which no ` +

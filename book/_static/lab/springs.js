@@ -3,7 +3,7 @@
 
 import { dot } from "./linalg.js";
 import { gradient } from "./mlp.js";
-import { element, fill, frame, line, r, roundUp, said, signed } from "./svg.js";
+import { clear, element, fill, frame, line, r, roundUp, said, signed } from "./svg.js";
 
 /** @typedef {import("./app.js").State} State */
 
@@ -26,10 +26,7 @@ export function springs() {
 
   /** @param {State} state */
   function draw(state) {
-    if (state.found.verdict !== "minimum") {
-      fill(svg, (words.textContent = ""));
-      return;
-    }
+    if (state.found.verdict !== "minimum") return clear(svg, words);
     const { force, answer, share } = bySpring(state);
     const p = force.length;
     const sum = share.map(

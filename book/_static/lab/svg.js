@@ -31,6 +31,14 @@ export function fill(node, html) {
   node.innerHTML = html;
 }
 
+/** Where there is no minimum, a view of it is empty, and says why. @param {Element} drawing @param {Element} words */
+export function clear(drawing, words) {
+  const why = "Nothing to draw: there is no minimum.";
+  fill(drawing, `<text class="tick" x="50%" y="50%" text-anchor="middle">${why}</text>`);
+  drawing.setAttribute("aria-label", why);
+  words.textContent = "";
+}
+
 /** A number in few digits, with a true minus. @param {number} x @param {number} [digits] */
 export function said(x, digits = 3) {
   if (!Number.isFinite(x)) return "–";
@@ -72,11 +80,13 @@ export function roundUp(x) {
  *   xTicks?: number[], yTicks?: number[], xText?: (x: number) => string, yText?: (y: number) => string}} axes
  */
 export function frame({ x, y, xLabel, yLabel, width = 400, height = 320, ...rest }) {
-  const [left, right, top, bottom] = [58, 10, 10, 42];
+  const { xTicks = ticks(...x), yTicks = ticks(...y), xText = said, yText = said } = rest;
+  // Room for the longest number; a tag in it, as round an exponent, is not seen.
+  const longest = Math.max(...yTicks.map((v) => yText(v).replace(/<[^>]*>/g, "").length));
+  const [left, right, top, bottom] = [Math.max(58, 24 + 6.5 * longest), 10, 10, 42];
   const px = (/** @type {number} */ v) => left + ((v - x[0]) / (x[1] - x[0])) * (width - left - right);
   const py = (/** @type {number} */ v) =>
     height - bottom - ((v - y[0]) / (y[1] - y[0])) * (height - top - bottom);
-  const { xTicks = ticks(...x), yTicks = ticks(...y), xText = said, yText = said } = rest;
   const below = height - bottom;
   const parts = [`<path class="axis" d="M${left} ${top}V${below}H${width - right}"/>`];
   for (const v of xTicks) {

@@ -2,7 +2,7 @@
 
 import { dot } from "./linalg.js";
 import { loss } from "./mlp.js";
-import { element, fill, frame, line, mark, r, said, signed } from "./svg.js";
+import { clear, element, fill, frame, line, mark, r, said, signed } from "./svg.js";
 import { weights } from "./scene.js";
 
 /** @typedef {import("./app.js").App} App @typedef {import("./app.js").State} State */
@@ -49,10 +49,7 @@ export function weight(app) {
   function draw(state) {
     const { scene, found, way, branches, stale } = state;
     svg.classList.toggle("stale", stale || !way);
-    if (found.verdict !== "minimum") {
-      fill(svg, (words.textContent = ""));
-      return;
-    }
+    if (found.verdict !== "minimum") return clear(svg, words);
     const test = scene.tests[scene.test];
     const now = loss(found.theta, test);
     const m = scene.points[state.chosen].m;
