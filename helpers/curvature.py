@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 from torch.func import grad, jvp
 
@@ -263,6 +262,8 @@ def extreme_eigenvalues(H: HessianOperator, rtol: float = 1e-2) -> Tensor:
     Raises:
         NotPositiveDefinite: beyond, if an end is so near to zero, against the other, that its sign stays unknown.
     """
+    from scipy.sparse.linalg import ArpackNoConvergence
+
     p = H.shape[0]
     # The small end is crowded. The more directions are kept there until a restart, the fewer products; each is stored.
     crowded = min(p, max(20, min(160, 2**24 // p)))
@@ -284,6 +285,8 @@ def end_of_spectrum(product: Products, like: Tensor, end: str, rtol: float, kept
 
     Vectors are like ``like`` (p,); ``kept`` of them are stored. Raises ArpackNoConvergence after 60 restarts.
     """
+
+    from scipy.sparse.linalg import LinearOperator, eigsh  # takes a while, and only large models need it
 
     def multiply(v: Any) -> Any:
         return product(torch.as_tensor(v, dtype=like.dtype, device=like.device).reshape(-1)).cpu().numpy()

@@ -194,7 +194,7 @@ def correlation(x: Tensor, y: Tensor) -> Tensor:
 
 def spearman(x: Tensor, y: Tensor) -> Tensor:
     """Pearson's correlation of the ranks, row by row; values that are equal up to rounding share a rank."""
-    from scipy.stats import rankdata  # a fifth of the time that `import helpers` takes, for whoever ranks
+    from scipy.stats import rankdata  # takes a while, and only who ranks needs it
 
     def ranks(values: Tensor) -> Tensor:
         unit = 1e-12 * values.abs().amax(-1, keepdim=True)

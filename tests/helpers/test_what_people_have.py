@@ -629,7 +629,7 @@ def test_a_point_with_all_the_weight_cannot_be_left_out():
 def test_a_kink_is_called_a_kink():
     y = ((X3[:, 0] * X3[:, 1]) > 0).double()
     found = set()
-    for seed in range(4):
+    for seed in range(2):
         model, start = flatten(seeded(lambda: nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1)), seed))
         try:
             minimise(Risk(model, Data(X3, y), l2=0.005), start)
@@ -822,11 +822,11 @@ def test_another_default_dtype_or_device_changes_nothing(default):
     assert report.verdict in ("trust", "with care", "do not trust")
 
 
-def test_importing_the_helpers_loads_no_pyplot():
+def test_importing_the_helpers_is_quick():
     import subprocess
     import sys
 
-    code = "import sys, helpers; assert {'matplotlib.pyplot', 'sklearn', 'lark'}.isdisjoint(sys.modules)"
+    code = "import sys, helpers; assert {'matplotlib.pyplot', 'scipy', 'sklearn', 'lark'}.isdisjoint(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -31,6 +31,7 @@ const FAR = [
 ];
 const NEAR = [1e-3, 3e-3, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1];
 const MOMENT = 250; // ms in which nothing happens
+const TURNS = 3; // frames of a drag in which every view is drawn once
 let count = 0;
 
 export class App {
@@ -54,7 +55,8 @@ export class App {
     this.settled = false; // everything that was asked for is there
     this.frame = 0;
     this.changed = false; // since the views were drawn last
-    this.turn = 0; // of which half of them it is
+    this.turn = 0; // of which part of them it is
+    this.owed = 0; // how many parts still show what was before
     this.timer = 0;
     this.version = 0;
     /** @type {{version: number, ends: End[]} | null} */
@@ -240,11 +242,12 @@ export class App {
    */
   draw(changed = true) {
     const { busy } = this.state;
-    this.turn = 1 - this.turn;
+    this.owed = changed ? TURNS - 1 : this.owed - 1;
+    this.turn = (this.turn + 1) % TURNS;
     this.views.forEach((view, k) => {
-      if (!busy || view.follows || k % 2 === this.turn) view.draw(this.state);
+      if (!busy || view.follows || k % TURNS === this.turn) view.draw(this.state);
     });
-    if (busy && changed) this.show(false);
+    if (busy && this.owed > 0) this.show(false);
   }
 
   /** Draw in the next frame. @param {boolean} changed */
