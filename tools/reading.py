@@ -387,7 +387,7 @@ class _Writer:
             raise Unreadable(f"nothing is glued under the name {key!r}")
         value = self.values[key].strip("'\"")
         try:
-            return format(float(value), spec) if spec else value
+            return re.sub("^-", "−", format(float(value), spec)) if spec else value
         except ValueError as error:
             raise Unreadable(f"{{glue:text}}`{content}`: {error}") from None
 

@@ -33,15 +33,16 @@ sys.path.insert(0, str(ROOT))
 from tools import chapters as book  # noqa: E402
 
 BINDER = "https://mybinder.org/v2"
-# What docutils and the extensions write, and what says the same without breaking a rule of accessible pages: an item of
+# What docutils and the extensions write, and what says the same better, most of it for accessible pages: an item of
 # a bibliography is none of a list, a heading of a table is empty, identifiers are there twice, and a label hides from
 # screen readers what everyone else reads.
-ACCESSIBLE = {
+BETTER = {
     ' role="doc-biblioentry"': ' role="listitem"',
     '<th class="head"><p></p></th>': "<td></td>",
     '<section id="exercise-content">': "<section>",
     '<section id="solution-content">': "<section>",
     '<summary aria-label="Toggle hidden content">': "<summary>",
+    '<span class="pasted-text">-': '<span class="pasted-text">−',  # a number below zero
 }
 # Code that is run on the page, by a program that the book has not got.
 THEBE = re.compile(r'<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName = .*?</script>', re.DOTALL)
@@ -179,7 +180,7 @@ def furnish(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
     ]
     context["css_files"] = [sheet for sheet in context["css_files"] if "thebe" not in str(sheet)]
     body = THEBE.sub("", context.get("body", ""))
-    for written, better in ACCESSIBLE.items():
+    for written, better in BETTER.items():
         body = body.replace(written, better)
     context["body"] = PRINTED.sub(lambda found: found[1] + mark(found[2]) + found[3], body)
     source = ROOT / f"{pagename}.md"
