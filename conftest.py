@@ -13,6 +13,7 @@ from tools import affected
 from tools import chapters as book
 
 SECONDS = "book/seconds-by-group"  # in pytest's cache: what each group took last time
+FAILED = "cache/lastfailed"  # pytest's own: what failed last time
 ALONE = (
     "tests/mistakes/test_planted_in_helpers.py",
     "tests/pages/test_every_page.py::test_page",
@@ -88,18 +89,20 @@ def pytest_itemcollected(item):
 
 
 def pytest_collection_modifyitems(config, items):
-    """What changed comes first, then what takes longest: so no worker begins a long group when the others are done."""
+    """What failed or changed comes first, then what takes longest: so no worker begins a long group when the others are
+    done. Within a group all stays in order (as it would not with --ff): a notebook's cells need those before them."""
     asked, first, whole = (set(config.getoption(name)) for name in ("about", "first", "whole"))
     if asked:
         some = [item for item in items if not item.nodeid.startswith(tuple(whole))]
         others = [item for item in some if (pages := affected.about(item.nodeid)) and not pages & asked]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
-    before = config.cache.get(SECONDS, {}) if hasattr(config, "cache") else {}
+    before, failed = (config.cache.get(key, {}) if hasattr(config, "cache") else {} for key in (SECONDS, FAILED))
     groups: dict[str, list] = {}
     for item in items:
         groups.setdefault(group(item.nodeid), []).append(item)
     urgent = {name for name, those in groups.items() if any(affected.about(one.nodeid) & first for one in those)}
+    urgent |= set(map(group, failed))
     order = sorted(groups, key=lambda name: (name not in urgent, -expected(name, before)))
     items[:] = [item for name in order for item in groups[name]]
 

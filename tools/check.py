@@ -91,7 +91,7 @@ def a_browser() -> Step:
 
 
 def tests(*arguments: str) -> bool:
-    return run("tests", "pytest", "-q", "-n", WORKERS, "--dist", "loadscope", "--ff", *NOTEBOOKS, *arguments)
+    return run("tests", "pytest", "-q", "-n", WORKERS, "--dist", "loadscope", *NOTEBOOKS, *arguments)
 
 
 def outcome(passed: dict[str, bool]) -> int:

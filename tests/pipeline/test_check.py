@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,6 +36,24 @@ def test_an_assertion_is_one_in_every_step(monkeypatch, capfd):
     step = check.Step("asserts", "timeit", "-n1", "-r1", "assert False", beside_others=True)
     assert not step.passes()
     assert "AssertionError" in capfd.readouterr().out
+
+
+def test_what_failed_comes_first_with_its_notebook_in_order():
+    """Cell 2 without cells 0 and 1 before it would fail again, whatever was mended."""
+    spec = importlib.util.spec_from_file_location("ordering", book.ROOT / "conftest.py")
+    ordering = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(ordering)
+    cells = [f"notebooks/02-chain-rule.ipynb::Cell {k}" for k in range(3)]
+    kept = {
+        ordering.FAILED: {cells[2]: True},
+        ordering.SECONDS: {"tests/a.py": 9.0, "notebooks/02-chain-rule.ipynb": 1.0},
+    }
+    config = SimpleNamespace(
+        getoption=lambda name: [], cache=SimpleNamespace(get=lambda key, default: kept.get(key, default))
+    )
+    items = [SimpleNamespace(nodeid=name) for name in ("tests/a.py::test", *cells)]
+    ordering.pytest_collection_modifyitems(config, items)
+    assert [item.nodeid for item in items] == [*cells, "tests/a.py::test"]
 
 
 @pytest.fixture
