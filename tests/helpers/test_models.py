@@ -2,6 +2,8 @@
 
 import threading
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -177,6 +179,8 @@ class Locked(nn.Linear):
     ],
 )
 def test_what_is_no_plain_module_is_named(made, says):
-    module = made()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch.jit is deprecated from torch 2.14 on
+        module = made()
     with pytest.raises(ValueError, match=says):
         flatten(module)
