@@ -1,7 +1,6 @@
 """A module as a function of one flat vector."""
 
 import threading
-
 import warnings
 
 import pytest
