@@ -629,7 +629,7 @@ def test_a_point_with_all_the_weight_cannot_be_left_out():
 def test_a_kink_is_called_a_kink():
     y = ((X3[:, 0] * X3[:, 1]) > 0).double()
     found = set()
-    for seed in range(2):
+    for seed in range(4):
         model, start = flatten(seeded(lambda: nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1)), seed))
         try:
             minimise(Risk(model, Data(X3, y), l2=0.005), start)
