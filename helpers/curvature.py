@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.func import grad, jvp
 
-from .probe import beside
+from .probe import direction
 from .risk import Products, Risk
 
 _DENSE_UP_TO = 500  # so many parameters: below, all eigenvalues cost less than a few by products
@@ -74,8 +74,9 @@ def cholesky_factor(H: Tensor) -> Tensor:
     """
     check_symmetric(H)
     L, info = torch.linalg.cholesky_ex(H)
-    # A singular H may pass by an accident of rounding, and then shows a pivot that is little more than rounding.
-    if info or L.diagonal().min() ** 2 <= 100 * len(H) * torch.finfo(H.dtype).eps * H.diagonal().max():
+    # A singular H may pass by an accident of rounding, and then shows a pivot that is little more than rounding beside
+    # the entry that it comes from (not beside the largest: a Cholesky factor does not depend on units).
+    if info or bool((L.diagonal() ** 2 <= 100 * len(H) * torch.finfo(H.dtype).eps * H.diagonal()).any()):
         raise not_positive_definite(float(torch.linalg.eigvalsh(H)[0]))
     return L
 
@@ -94,6 +95,11 @@ def singular_to_rounding() -> NotPositiveDefinite:
         f"H is singular to rounding, but losses change along its flat directions: this is no symmetry, {TOO_STIFF}; or "
         "damp."
     )
+
+
+def rounding_of(d: Tensor) -> float:
+    """What of the eigenvalues ``d`` (p,) may be rounding."""
+    return float(1e3 * torch.finfo(d.dtype).eps * len(d) ** 0.5 * d.abs().max())
 
 
 def cholesky_solve(H: Tensor, B: Tensor) -> Tensor:
@@ -193,41 +199,68 @@ class HessianOperator:
             return self.eigen[0]
         return extreme_eigenvalues(self, rtol=0.1)  # their signs are what matters
 
-    def zero(self, d: Tensor) -> float:
-        """What may be zero among the eigenvalues ``d``, ascending: up to rounding; and the zeros of a symmetry are
-        only as near to it as ``‖∇R‖ / ‖θ‖`` where the gradient does not quite vanish (at most a millionth)."""
-        largest = float(d.abs().max())
-        rounding = 1e3 * torch.finfo(d.dtype).eps * len(self.theta) ** 0.5 * largest
-        return rounding + min(10 * self.gradient_norm / (1e-300 + float(self.theta.norm())), 1e-6 * largest)
+    @cached_property
+    def unit(self) -> Tensor:
+        """The step (p,) in each parameter that has a curvature of 1, or of -1; in these units a stiff parameter hides
+        no soft one. What is rounding beside the largest has no curvature that anybody knows, and is left small."""
+        stiffness, eps = self.matrix.diagonal().abs(), torch.finfo(self.theta.dtype).eps
+        known = stiffness > 10 * eps * stiffness.max()
+        return torch.where(known, stiffness, stiffness.max()).clamp(min=torch.finfo(self.theta.dtype).tiny).rsqrt()
+
+    @cached_property
+    def in_units(self) -> tuple[Tensor, Tensor]:
+        """All eigenvalues (p,), ascending, and eigenvectors (p, p) of ``H`` in units of `unit`."""
+        d, Q = torch.linalg.eigh(self.unit[:, None] * self.matrix * self.unit)
+        return d, Q
+
+    def zero(self, d: Tensor, unit: Tensor | float = 1.0) -> float:
+        """What may be zero among the eigenvalues ``d`` of ``H`` in such units: up to rounding; and the zeros of a
+        symmetry are only as near to it as ``‖∇R‖ / ‖θ‖`` where the gradient does not quite vanish (at most a
+        millionth)."""
+        force, size = float((self.gradient * unit).norm()), float((self.theta / unit).norm())
+        return rounding_of(d) + min(10 * force / (1e-300 + size), 1e-6 * float(d.abs().max()))
 
     @cached_property
     def is_flat(self) -> Tensor:
-        """Which of the eigenvalues in `eigen` are `zero` (p,)."""
-        d = self.eigen[0]
-        return d.abs() <= self.zero(d)
+        """Which of the eigenvalues `in_units` are `zero` (p,)."""
+        d = self.in_units[0]
+        return d.abs() <= self.zero(d, self.unit)
 
     @property
     def flat(self) -> Tensor:
         """The directions (p, k), orthonormal columns, in which ``H`` `is_flat`."""
-        return self.eigen[1][:, self.is_flat].contiguous()
+        return torch.linalg.qr(self.unit[:, None] * self.in_units[1][:, self.is_flat])[0]
 
     @property
-    def softest(self) -> float:
-        """The smallest eigenvalue that is not `zero`; 0 where there is none."""
-        rest = self.eigen[0][~self.is_flat]
-        return float(rest[0]) if len(rest) else 0.0
+    def curves_up(self) -> bool:
+        """Whether ``H`` is positive in every direction that is not `flat`, and there is one."""
+        rest = self.in_units[0][~self.is_flat]
+        return len(rest) > 0 and bool(rest[0] > 0)
+
+    @property
+    def is_stiff(self) -> bool:
+        """Whether ``H`` is singular to rounding in directions that are not `flat`, by its units alone."""
+        d = self.eigen[0]
+        return bool(d[int(self.is_flat.sum())] <= rounding_of(d))
 
     @cached_property
     def flat_is_silent(self) -> bool:
-        """Whether no loss of an example changes along the `flat` directions: against its gradient, and, over a way as
-        long as theta, against the loss; the first alone says nothing where gradients explode."""
+        """Whether no loss of an example changes along the `flat` directions, as far as digits tell: against its
+        gradient, and, over a way as long as theta, against the loss; the first says nothing where gradients explode."""
         theta, risk, N = self.theta, self.risk, self.flat
-        if not N.shape[1]:
-            return True
+        if not N.shape[1] or self.is_stiff:
+            return not N.shape[1]
         slopes = risk.slopes(theta, N.T.contiguous()).abs().max()
         steepest = risk._gradients(theta, *risk.spread()).norm(dim=1).max()
-        loss = max(float(risk.losses(at).abs().nan_to_num(0, 0, 0).mean()) for at in (theta, beside(theta)))
+        near = theta * (1 + 1e-3 * len(theta) ** 0.5 * direction(theta))  # a perfect fit has no loss to compare with
+        loss = max(float(risk.losses(at).abs().nan_to_num(0, 0, 0).mean()) for at in (theta, near))
         return bool(slopes <= 1e-5 * steepest) and bool(slopes * (1 + theta.norm()) <= 1e-3 * loss)
+
+    def solve_but_for(self, flat: Tensor, B: Tensor) -> Tensor:
+        """``X`` (p, m) with ``HX = B`` but for what ``B`` (p, m) has along the `in_units` eigenvectors ``flat`` (p,)."""
+        (d, Q), unit = self.in_units, self.unit[:, None]
+        Q = Q[:, ~flat]
+        return unit * (Q @ (Q.T @ (unit * B) / d[~flat, None]))
 
     def to(self, dtype: torch.dtype) -> HessianOperator:
         """The same Hessian, computed in another format."""

@@ -30,6 +30,7 @@ from .curvature import (
     end_of_spectrum,
     extreme_eigenvalues,
     not_positive_definite,
+    rounding_of,
     singular_to_rounding,
 )
 from .probe import direction
@@ -179,11 +180,8 @@ def newton_step(H: HessianOperator) -> Tensor:
     so too short; of others in units of the parameters in which ``H`` is 1, so that a stiff one hides no other."""
     g = H.gradient
     if len(g) <= _DENSE_UP_TO:
-        stiffness = H.matrix.diagonal().abs().sqrt()
-        unit = torch.where(stiffness > 0, 1 / stiffness, 1.0)
-        d, Q = torch.linalg.eigh(unit[:, None] * H.matrix * unit)
-        steep = d.abs() > 1e3 * torch.finfo(d.dtype).eps * len(g) ** 0.5 * d.abs().max()
-        return unit * (Q[:, steep] @ ((Q.T @ (unit * g))[steep] / d[steep]))
+        d = H.in_units[0]
+        return H.solve_but_for(d.abs() <= rounding_of(d), g[:, None])[:, 0]
     try:
         return conjugate_gradients(H, g[:, None], rtol=0.1, max_iterations=100).X[:, 0]
     except NotSolved as stopped:
@@ -238,13 +236,16 @@ def _no_minimum(theta: Tensor, norm: float, smallest: float, why: str) -> NotAMi
 
 def check_curvature(H: HessianOperator) -> None:
     """Raise where ``H`` has a negative eigenvalue, which an iterative solver does not see if no right-hand side has a
-    part along it; not if its point was certified before."""
-    if not H.risk.is_known_minimum(H.theta, H.weights):
-        d = H.eigenvalues
-        if not d[0] >= -H.zero(d):
-            raise not_positive_definite(float(d[0]))
-        if len(H.theta) <= _DENSE_UP_TO and not H.flat_is_silent:
-            raise singular_to_rounding()
+    part along it, or directions so soft that no residual sees them. (Of a large model not if its point was certified
+    before.)"""
+    known = len(H.theta) > _DENSE_UP_TO and H.risk.is_known_minimum(H.theta, H.weights)
+    if known or H.eigenvalues[0] > (zero := H.zero(H.eigenvalues)):
+        return
+    decomposed = len(H.theta) <= 4 * _DENSE_UP_TO
+    if H.eigenvalues[0] < -zero or (decomposed and not H.curves_up):
+        raise not_positive_definite(float(H.eigenvalues[0]))
+    if decomposed and (H.is_stiff or not H.flat_is_silent):
+        raise singular_to_rounding()
 
 
 def is_minimum(theta: Tensor, norm: Tensor | float, eigenvalues: Tensor) -> Tensor:
@@ -277,10 +278,13 @@ def fix_gauge(risk: Risk, theta: Tensor, weights: Tensor | None = None) -> Risk:
     H = HessianOperator(risk, theta.detach(), weights)
     check_minimum(H)
     N = H.flat
-    if not (H.softest > 0 and H.flat_is_silent):
-        why = TOO_STIFF if H.softest > 0 else "start elsewhere"
+    if not (H.curves_up and H.flat_is_silent):
+        why = TOO_STIFF if H.curves_up else "start elsewhere"
         raise NotAMinimum(f"some direction is flat or curves down, and losses change along it: {why}.", theta)
-    return risk.but(gauge=(N * H.softest**0.5, H.theta)) if N.shape[1] else risk
+    if not N.shape[1]:
+        return risk
+    softest = H.eigen[0][N.shape[1]]
+    return risk.but(gauge=(N * softest**0.5, H.theta))
 
 
 @torch.inference_mode(False)
@@ -304,10 +308,8 @@ def minimise(
     weights = risk.check_weights(weights, theta).detach()
     gtol = FOUND[theta.dtype] if gtol is None else gtol
     for _ in range(3):
-        theta = _lbfgs(risk, theta, weights, max_steps)
-        if not torch.isfinite(theta).all():
-            why = not_finite(risk, start, "a step from the start is too long: start elsewhere, or scale the inputs")
-            raise NotConverged(f"training met numbers that are not finite: {why}.", start)
+        near = 1e-6 * risk.scale(theta, weights)  # Newton's quadratic convergence does the rest
+        theta = _lbfgs(risk, weights[None], theta[None], None, near, max_steps)[0]
         scale = risk.scale(theta, weights)
         found = _finish(risk, theta[None], weights[None], gtol * scale, None, max_steps)
         theta, norm, smallest = found.thetas[0], float(found.gradient_norms[0]), float(found.smallest_eigenvalues[0])
@@ -325,23 +327,6 @@ def minimise(
         f"scale), after at most {max_steps} steps: {why} (the exception's theta is where it stopped).",
         theta,
     )
-
-
-def _lbfgs(risk: Risk, theta: Tensor, weights: Tensor, max_steps: int) -> Tensor:
-    """Where PyTorch's L-BFGS ends (p,). Some of its tolerances are absolute, so it is given a risk of ordinary size."""
-    scale = risk.scale(theta, weights)
-    unit = 1.0 if 1e-3 < scale < 1e3 or not scale > 0 else scale
-    # The tolerance is on the largest entry of the gradient; Newton's quadratic convergence does the rest.
-    options: dict[str, Any] = {"tolerance_grad": 1e-6, "tolerance_change": 0.0, "history_size": 20}
-    lbfgs = torch.optim.LBFGS([theta], max_iter=max_steps, line_search_fn="strong_wolfe", **options)
-
-    def closure() -> float:
-        value, gradient = risk.values_and_gradients(theta[None], weights[None])
-        theta.grad = gradient[0] / unit
-        return float(value[0]) / unit
-
-    lbfgs.step(closure)
-    return theta
 
 
 @torch.inference_mode(False)
@@ -395,7 +380,7 @@ def minimise_many(
     together = max(1, _NUMBERS_AT_ONCE // (risk.n * p))
     starts = start.detach().expand(m, p).split(together)
     found = [
-        _finish(risk, _lbfgs_many(risk, some, at, P, 100 * tolerance, max_steps), some, tolerance, P, max_steps)
+        _finish(risk, _lbfgs(risk, some, at, P, 100 * tolerance, max_steps), some, tolerance, P, max_steps)
         for some, at in zip(W.split(together), starts, strict=True)
     ]
     thetas, norms, smallest, certified = map(torch.cat, zip(*(each.rows for each in found), strict=True))
@@ -416,7 +401,7 @@ def _finish(
         # Where Newton's steps do not make up for the last two decades, or leave a doubt, L-BFGS goes all the way.
         if attempt == 0:
             thetas = thetas.clone()
-            thetas[~certified] = _lbfgs_many(risk, W[~certified], thetas[~certified], P, tolerance, max_steps)
+            thetas[~certified] = _lbfgs(risk, W[~certified], thetas[~certified], P, tolerance, max_steps)
     return Minima(thetas, norms, eigenvalues[:, 0], certified, tolerance)
 
 
@@ -491,16 +476,16 @@ def cause(H: HessianOperator, tolerance: float) -> str:
         return _KINK
     smallest = float(H.eigenvalues[0])
     if risk.model.p <= 4 * _DENSE_UP_TO:
-        silent = H.softest > 0 and H.flat_is_silent
-        if silent and (k := int(H.is_flat.sum())):
+        flats = int(H.is_flat.sum())
+        if H.curves_up and flats and H.flat_is_silent:
             return (
-                f"{k} of the {len(theta)} eigenvalues are zero to rounding, and along these directions no loss "
+                f"{flats} of the {len(theta)} eigenvalues are zero to rounding, and along these directions no loss "
                 "changes: a symmetry of the model (as when two linear maps in a row can be rotated against each "
                 "other), or parameters without effect. No other start removes it, nor more L2 for all that leaves them "
                 "in use; fix_gauge(risk, theta) pins these directions and changes no prediction (or "
                 "solve=pseudo_inverse in influence; or damp)"
             )
-        if H.softest > 0 and not silent:
+        if H.curves_up and (flats or H.is_stiff):
             return TOO_STIFF
     if norm <= tolerance and not minimum_is_near(H):
         return _FALLING
@@ -516,7 +501,7 @@ def cause(H: HessianOperator, tolerance: float) -> str:
     return "raise max_steps, or start from a better point"
 
 
-def not_finite(risk: Risk, theta: Tensor, otherwise: str = "") -> str:
+def not_finite(risk: Risk, theta: Tensor) -> str:
     """Whose fault it is that a gradient or a Hessian is not finite."""
     if not torch.isfinite(theta).all():
         return "theta itself is not finite"
@@ -526,7 +511,7 @@ def not_finite(risk: Risk, theta: Tensor, otherwise: str = "") -> str:
     ):
         if bad := (~torch.isfinite(numbers).all(1)).nonzero().flatten().tolist():
             return f"examples {bad[:5]} have {what}"
-    return otherwise or "some example has no finite second derivative (a root or a norm at zero?)"
+    return "some example has no finite second derivative (a root or a norm at zero?)"
 
 
 def _kink(H: HessianOperator) -> bool:
@@ -609,7 +594,7 @@ def _extreme_eigenvalues_many(risk: Risk, thetas: Tensor, W: Tensor, P: _Precond
     return torch.stack([low * torch.where(low > 0, smallest, largest), largest * high], 1)
 
 
-def _lbfgs_many(risk: Risk, W: Tensor, start: Tensor, P: _Preconditioner | None, gtol: float, max_steps: int) -> Tensor:
+def _lbfgs(risk: Risk, W: Tensor, start: Tensor, P: _Preconditioner | None, gtol: float, max_steps: int) -> Tensor:
     """Where L-BFGS, run on every problem at once, ends: (m, p). ``P`` is the preconditioner.
 
     Along its direction ``d`` each problem looks for a step ``t`` between ``low``, known to be too short, and ``high``,

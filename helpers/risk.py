@@ -508,7 +508,6 @@ class Risk:
             raise ValueError(f"the labels are outside the loss's domain, which is: {self.loss.domain}.")
 
     def _check_format(self, name: str, tensor: Tensor) -> None:
-        check_tensor(name, tensor)
         if tensor.dtype not in (torch.float32, torch.float64):
             raise TypeError(f"{name} is {tensor.dtype}: second derivatives need float64, or float32 at the least.")
         formats = {part.dtype for part in (self.data.X, self.data.y) if part.is_floating_point()}

@@ -72,21 +72,20 @@ def pseudo_inverse(H: HessianOperator, B: Tensor) -> Solution:
         NotPositiveDefinite: for a negative eigenvalue, or a column of ``B`` with a part along a flat direction.
     """
     _check(H, B)
-    d, Q = H.eigen
-    if d[0] < -H.zero(d):
-        raise not_positive_definite(float(d[0]))
-    flat = H.is_flat
-    N, rest, d = Q[:, flat], Q[:, ~flat], d[~flat, None]
-    inside = _relative(N @ (N.T @ B), B)
-    if (inside > 1e-6).any():
+    if not H.curves_up:
+        raise not_positive_definite(float(H.eigen[0][0]))
+    X, N = H.solve_but_for(H.is_flat, B), H.flat
+    X = X - N @ (N.T @ X)
+    R, unit = H.matrix @ X - B, H.unit[:, None]
+    missed = _relative(unit * R, unit * B)
+    if (missed > 1e-6).any():
         raise NotPositiveDefinite(
-            f"H is singular, and a right-hand side has {float(inside.max()):.1e} of its length along directions in "
+            f"H is singular, and a right-hand side has {float(missed.max()):.1e} of its length along directions in "
             "which H is flat: it has no solution. This is no symmetry; raise the L2 strength, or damp."
         )
     if not H.flat_is_silent:
         raise singular_to_rounding()
-    X = rest @ ((rest.T @ B) / d)
-    return Solution(X, _relative(rest @ (d * (rest.T @ X)) - B, B), 0)
+    return Solution(X, _relative(R, B), 0)
 
 
 def refined(H: HessianOperator, B: Tensor, *, rtol: float = 1e-12) -> Solution:

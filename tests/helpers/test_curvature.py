@@ -1,5 +1,7 @@
 """The Hessian as a matrix: spectrum, products, solving; and what is refused."""
 
+import contextlib
+
 import pytest
 import torch
 from hypothesis import given
@@ -135,11 +137,13 @@ def test_symmetric_is_what_rounding_leaves_so():
 
 
 def test_singular_to_rounding_is_not_positive_definite():
-    """A pivot counts from a hundred times the rounding of p largest entries on: 4e-14 for two ones in float64."""
-    for size in (1.0, 1e6):
-        cholesky_factor(size * torch.diag(torch.tensor([1.0, 6e-14]).double()))
-        with pytest.raises(NotPositiveDefinite):
-            cholesky_factor(size * torch.diag(torch.tensor([1.0, 3e-14]).double()))
+    """A pivot counts from a hundred times the rounding of p entries on, beside its own: 4e-14 for two ones."""
+    for units in ([1.0, 1.0], [1e6, 1e6], [1.0, 1e-9], [1e9, 1.0]):
+        unit = torch.tensor(units).double()[:, None]
+        for pivot, fits in ((6e-14, True), (3e-14, False)):
+            H = unit * torch.tensor([[1.0, 1.0], [1.0, 1.0 + pivot]], dtype=torch.float64) * unit.T
+            with contextlib.nullcontext() if fits else pytest.raises(NotPositiveDefinite):
+                cholesky_factor(H)
 
 
 def test_another_format_is_the_same_hessian(close):
