@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from helpers import Risk, minimise
 from helpers.files import write_whole
 
 RUNS = Path(__file__).parent / "runs"
@@ -143,3 +145,17 @@ def _processor() -> str:
             return next(line.split(":", 1)[1].strip() for line in info if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or "unknown"
+
+
+def by_pytorch(risk: Risk, start: Tensor, weights: Tensor | None = None, max_steps: int = 2000) -> Tensor:
+    """A certified minimum (p,): where PyTorch's L-BFGS leads, as a reader's own training might, and `minimise` ends."""
+    theta = start.detach().clone()
+    options: dict[str, Any] = {"tolerance_grad": 1e-6, "tolerance_change": 0.0, "history_size": 20}
+    lbfgs = torch.optim.LBFGS([theta], max_iter=max_steps, line_search_fn="strong_wolfe", **options)
+
+    def closure() -> float:
+        theta.grad = risk.gradient(theta, weights)
+        return float(risk(theta, weights))
+
+    lbfgs.step(closure)
+    return minimise(risk, theta, weights).theta

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from benchmarks import measure
-from benchmarks.measure import RUNS, write_run
+from benchmarks.measure import RUNS, by_pytorch, write_run
 from helpers import (
     CROSS_ENTROPY,
     Data,
@@ -31,7 +31,6 @@ from helpers import (
     digits,
     leave_group_out,
     leave_out_weights,
-    minimise,
     minimise_many,
     mlp,
 )
@@ -96,7 +95,7 @@ def retrained(risk: Risk, start: Tensor, weights: Tensor | None = None) -> Tenso
     for noise in (0.01, 0.03, 0.1, 0.3):
         beside = start + noise * torch.randn(len(start), generator=generator)
         try:
-            return minimise(risk, beside, weights, max_steps=20_000).theta
+            return by_pytorch(risk, beside, weights, max_steps=20_000)
         except (NotAMinimum, NotConverged):
             continue
     raise RuntimeError("no certified minimum near the start")
@@ -115,7 +114,7 @@ def study(l2: float, seed: int, gains: bool) -> dict[str, Any]:
     model, start = mlp(64, 32, 10)
     given, careless, systematic = corrupted(train.y, seed)
     risk = Risk(model, Data(train.X, given), loss=CROSS_ENTROPY, l2=l2)
-    theta = minimise(risk, start, max_steps=20_000).theta
+    theta = by_pytorch(risk, start, max_steps=20_000)
     G = risk.gradients(theta)
     H = HessianOperator(risk, theta).dense()
     solved = cholesky_solve(H, G.T).T

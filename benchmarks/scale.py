@@ -25,7 +25,7 @@ from scipy.sparse.linalg import LinearOperator, cg
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.measure import RUNS, Peak, rounded, write_run
+from benchmarks.measure import RUNS, Peak, by_pytorch, rounded, write_run
 from helpers import (
     CROSS_ENTROPY,
     Data,
@@ -46,7 +46,6 @@ from helpers import (
     leave_one_out,
     leave_out_weights,
     leverage,
-    minimise,
     mlp,
     predicted_change,
 )
@@ -97,7 +96,7 @@ def retraining() -> dict[str, Any]:
     That is: how well the influences predict what the 1,400 retrainings do, to the test losses and to the own ones.
     """
     risk, start, test = digits_risk()
-    theta = minimise(risk, start).theta
+    theta = by_pytorch(risk, start)
     sample = torch.arange(0, risk.n, risk.n // SAMPLE)
     rows = [
         {"name": f"loop: L-BFGS from the minimum, no certificate (of {SAMPLE})", **alone(warm_loop, theta, sample)},

@@ -1,7 +1,7 @@
 """``python -m benchmarks.trained``: where the trainings of the digits end, for the chapters to begin there.
 
 A chapter that needs this minimum does not train for it once more: it goes on from the stored parameters, to nine
-decimals, and certifies what it finds. Chapter 16 trains from the initialisation, and compares.
+decimals, and certifies what it finds. The digits' networks have several minima; PyTorch's own L-BFGS leads to this one.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmarks.measure import RUNS, write_run
+from benchmarks.measure import RUNS, by_pytorch, write_run
 from benchmarks.mislabelled import corrupted
-from helpers import CROSS_ENTROPY, Data, Risk, digits, minimise, mlp
+from helpers import CROSS_ENTROPY, Data, Risk, digits, mlp
 
 L2 = 0.01
 
@@ -23,7 +23,7 @@ def main() -> None:
     model, start = mlp(64, 32, 10)
 
     def trained(labels: Tensor) -> list[float]:
-        theta = minimise(Risk(model, Data(train.X, labels), loss=CROSS_ENTROPY, l2=L2), start).theta
+        theta = by_pytorch(Risk(model, Data(train.X, labels), loss=CROSS_ENTROPY, l2=L2), start)
         return [round(x, 9) for x in theta.tolist()]
 
     problem = {"model": "mlp(64, 32, 10)", "l2": L2, "n": len(train)}

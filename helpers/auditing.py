@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .curvature import HessianOperator, cholesky_solve
 from .data import Data
-from .influences import Convention, predicted_change
+from .influences import Convention, predicted_change, test_gradients
 from .optimum import _NUMBERS_AT_ONCE, BROUGHT, is_minimum, minimise_many
 from .retraining import Agreement, actual_change, agreement, leave_out_weights, rank_correlation
 from .risk import Risk
@@ -154,7 +154,7 @@ def audit(
     if any(finding.verdict != "trust" for finding in findings):
         return Audit(findings, *at_theta)
 
-    G, G_test = risk.gradients(theta), risk.gradients(theta, test)
+    G, G_test = risk.gradients(theta), test_gradients(risk, theta, test)
     solved, solved_test = torch.cholesky_solve(G.T, H.factor).T, torch.cholesky_solve(G_test.T, H.factor).T
     predicted = predicted_change(-solved_test @ G.T, convention, w)  # (n_test, n)
     moves = predicted_change(-solved.T, convention, w).T  # (n, p): dθ̂/dw · Δw

@@ -18,8 +18,9 @@ import pickle
 import sys
 import sysconfig
 import threading
+import uuid
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -139,11 +140,11 @@ def _firsts(count: int, chunk: int) -> range:
     return range(0, count, chunk)
 
 
-# PyTorch keeps the state of forward-mode derivatives for a process, not for a thread: two threads get wrong numbers.
 _one_task_a_process = threading.Lock()
+_shared: dict[str, Any] = {}  # by `_at_hand`
 
 
-def _attempt(function: _Task, packed: bytes, piece: Any) -> Any:
+def _attempt(function: _Task, key: str, packed: bytes, piece: Any) -> Any:
     """One task. It is one of several on its machine, so it must not take all cores for itself, as torch would."""
     from distributed import get_worker
 
@@ -152,7 +153,7 @@ def _attempt(function: _Task, packed: bytes, piece: Any) -> Any:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            return function(pickle.loads(packed), piece)
+            return function(_shared[key] if key in _shared else pickle.loads(packed), piece)
         finally:
             torch.set_num_threads(threads)
 
@@ -173,22 +174,23 @@ def _run(
     item, chunk = counted
     files = {} if store is None else _files(Path(store), function, shared, pieces)
     done = {k: result for k, file in files.items() if (result := _read(file, forms[k])) is not None}
-    todo = _submit(client, function, shared, {k: piece for k, piece in enumerate(pieces) if k not in done})
     failed: dict[int, Exception] = {}
-    for future in as_completed(list(todo), loop=client.loop):
-        k = todo.pop(future)
-        try:
-            done[k] = future.result()
-        except Exception as error:
-            error.add_note(f"In the chunk that begins with {item} {k * chunk}.")
-            failed[k] = error
-            continue
-        try:
-            if k in files:
-                _write(files[k], done[k])
-        except OSError as error:  # no reason to lose what has been computed
-            warnings.warn(f"{files[k]} cannot be kept, and perhaps others: {error}", stacklevel=3)
-            files = {}
+    with _at_hand(shared) as key:
+        todo = _submit(client, function, key, shared, {k: piece for k, piece in enumerate(pieces) if k not in done})
+        for future in as_completed(list(todo), loop=client.loop):
+            k = todo.pop(future)
+            try:
+                done[k] = future.result()
+            except Exception as error:
+                error.add_note(f"In the chunk that begins with {item} {k * chunk}.")
+                failed[k] = error
+                continue
+            try:
+                if k in files:
+                    _write(files[k], done[k])
+            except OSError as error:  # no reason to lose what has been computed
+                warnings.warn(f"{files[k]} cannot be kept, and perhaps others: {error}", stacklevel=3)
+                files = {}
     if failed:
         first = failed[min(failed)]
         vars(first)["finished"] = {k * chunk: done[k] for k in sorted(done)}
@@ -196,7 +198,18 @@ def _run(
     return [done[k] for k in range(len(pieces))]
 
 
-def _submit(client: Client, function: _Task, shared: Any, left: Mapping[int, Any]) -> dict[Any, int]:
+@contextlib.contextmanager
+def _at_hand(shared: Any) -> Iterator[str]:
+    """Its key, for workers in this very process: to unpack it there would put copies in the place of its classes."""
+    key = uuid.uuid4().hex
+    _shared[key] = shared
+    try:
+        yield key
+    finally:
+        del _shared[key]
+
+
+def _submit(client: Client, function: _Task, key: str, shared: Any, left: Mapping[int, Any]) -> dict[Any, int]:
     """A task for each piece that is left, and which it is."""
     import cloudpickle  # type: ignore[import-untyped]
     import dask
@@ -210,7 +223,7 @@ def _submit(client: Client, function: _Task, shared: Any, left: Mapping[int, Any
         # it spreads them only if there are more than two for each thread. So a few tasks carry it with them.
         if len(left) > 2 * sum(client.nthreads().values()):
             common = client.submit(bytes, common, pure=False)  # bytes of bytes are themselves
-        return {client.submit(_attempt, function, common, piece, pure=False): k for k, piece in left.items()}
+        return {client.submit(_attempt, function, key, common, piece, pure=False): k for k, piece in left.items()}
 
 
 def _files(store: Path, function: _Task, shared: Any, pieces: Sequence[Any]) -> dict[int, Path]:

@@ -74,11 +74,19 @@ def cholesky_factor(H: Tensor) -> Tensor:
     """
     check_symmetric(H)
     L, info = torch.linalg.cholesky_ex(H)
-    # A singular H may pass by an accident of rounding, and then shows a pivot that is little more than rounding beside
-    # the entry that it comes from (not beside the largest: a Cholesky factor does not depend on units).
-    if info or bool((L.diagonal() ** 2 <= 100 * len(H) * torch.finfo(H.dtype).eps * H.diagonal()).any()):
+    if info or _smallest_in_units(L) <= 100 * len(H) * torch.finfo(H.dtype).eps:
         raise not_positive_definite(float(torch.linalg.eigvalsh(H)[0]))
     return L
+
+
+def _smallest_in_units(L: Tensor) -> float:
+    """About the smallest eigenvalue of ``LLᵀ`` in units in which its diagonal is 1, by inverse iteration. A factor does
+    not depend on units; but a singular ``H`` may have one by an accident of rounding."""
+    L = L / L.norm(dim=1, keepdim=True)
+    v = direction(L[0])[:, None]
+    for _ in range(3):
+        v = torch.cholesky_solve(v / v.norm(), L)
+    return 1 / float(v.norm())
 
 
 def not_positive_definite(smallest: float, found: str = "its smallest eigenvalue is") -> NotPositiveDefinite:
@@ -88,6 +96,17 @@ def not_positive_definite(smallest: float, found: str = "its smallest eigenvalue
         "nondegenerate minimum; train on, start elsewhere, raise the L2 strength, or damp. Where a symmetry of the "
         "model leaves a direction flat at every minimum, see fix_gauge."
     )
+
+
+def refuse_unsolvable(B: Tensor, along: Tensor) -> None:
+    """Raise if a column of ``B`` (p, m) has more than a millionth of its length ``along`` (m,) flat directions."""
+    share = float(torch.where(along > 0, along / B.norm(dim=0), 0.0).max())
+    if share > 1e-6:
+        raise NotPositiveDefinite(
+            f"H is singular, and a right-hand side has {share:.1e} of its length along directions in which H is flat: "
+            "it has no solution. This is no symmetry: a test loss changes where no training loss does. Raise the L2 "
+            "strength, or damp."
+        )
 
 
 def singular_to_rounding() -> NotPositiveDefinite:
@@ -202,9 +221,10 @@ class HessianOperator:
     @cached_property
     def unit(self) -> Tensor:
         """The step (p,) in each parameter that has a curvature of 1, or of -1; in these units a stiff parameter hides
-        no soft one. What is rounding beside the largest has no curvature that anybody knows, and is left small."""
+        no soft one. What may be rounding beside the largest, and has no gradients to match, is left small."""
         stiffness, eps = self.matrix.diagonal().abs(), torch.finfo(self.theta.dtype).eps
-        known = stiffness > 10 * eps * stiffness.max()
+        G, loss = self.risk._gradients(self.theta, *self.risk.spread()), self.risk.losses(self.theta).abs().mean()
+        known = (stiffness > 10 * eps * stiffness.max()) | (G.square().mean(0) > 1e-3 * stiffness * loss)
         return torch.where(known, stiffness, stiffness.max()).clamp(min=torch.finfo(self.theta.dtype).tiny).rsqrt()
 
     @cached_property
@@ -245,19 +265,25 @@ class HessianOperator:
 
     @cached_property
     def flat_is_silent(self) -> bool:
-        """Whether no loss of an example changes along the `flat` directions, as far as digits tell: against its
-        gradient, and, over a way as long as theta, against the loss; the first says nothing where gradients explode."""
-        theta, risk, N = self.theta, self.risk, self.flat
-        if not N.shape[1] or self.is_stiff:
-            return not N.shape[1]
-        slopes = risk.slopes(theta, N.T.contiguous()).abs().max()
-        steepest = risk._gradients(theta, *risk.spread()).norm(dim=1).max()
-        near = theta * (1 + 1e-3 * len(theta) ** 0.5 * direction(theta))  # a perfect fit has no loss to compare with
-        loss = max(float(risk.losses(at).abs().nan_to_num(0, 0, 0).mean()) for at in (theta, near))
-        return bool(slopes <= 1e-5 * steepest) and bool(slopes * (1 + theta.norm()) <= 1e-3 * loss)
+        """Whether no loss of an example changes along the directions that are flat, as far as digits tell: against its
+        gradient, and, over a way as long as theta, against the loss; the first says nothing where gradients explode.
+        Where a fit is perfect, both vanish, and what is rounding beside ``Hθ`` is silent."""
+        theta, risk, unit, g = self.theta, self.risk, self.unit, self.gradient
+        N = unit * self.in_units[1][:, self.is_flat].T
+        if not len(N) or self.is_stiff:
+            return not len(N)
+        slopes, loss = risk.slopes(theta, N).abs().max(), risk.losses(theta).abs().mean()
+        steepest = (unit * risk._gradients(theta, *risk.spread())).norm(dim=1).max()
+        rounding = 1e-12 * ((unit * (self @ theta)).norm() + steepest)
+        if (N @ g).norm() > 0.5 * (unit * g).norm() > 0.5 * rounding:
+            return False  # the risk falls along them: along a symmetry there is no force
+        d = self.in_units[0]
+        known = min(1e-5, 10 * self.zero(d, unit) / float(d[~self.is_flat].abs().min()))  # so well are they known
+        silent = (slopes <= known * steepest) & (slopes * (theta / unit).norm() <= 1e-3 * loss)
+        return bool(silent | (slopes <= rounding))
 
     def solve_but_for(self, flat: Tensor, B: Tensor) -> Tensor:
-        """``X`` (p, m) with ``HX = B`` but for what ``B`` (p, m) has along the `in_units` eigenvectors ``flat`` (p,)."""
+        """``X`` (p, m) with ``HX = B`` but for what ``B`` has along those eigenvectors `in_units` that are ``flat``."""
         (d, Q), unit = self.in_units, self.unit[:, None]
         Q = Q[:, ~flat]
         return unit * (Q @ (Q.T @ (unit * B) / d[~flat, None]))

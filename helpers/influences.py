@@ -19,8 +19,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from .curvature import HessianOperator, cholesky_solve
+from .curvature import HessianOperator, cholesky_solve, refuse_unsolvable
 from .data import Data, check_tensor, check_weights
 from .optimum import check_curvature, check_minimum, minimise
 from .risk import Risk
@@ -69,19 +70,49 @@ def influence(
     check_tensor("theta", theta)
     theta = theta.detach()
     H = HessianOperator(risk, theta, weights)  # p × p, L2 included; nothing is computed yet
+    by_steps = gtol != float("inf") and solve not in (direct, refined, pseudo_inverse)
     if gtol != float("inf"):
         check_minimum(H, gtol)
-        if solve not in (direct, refined, pseudo_inverse):
-            check_curvature(H)
-    G_test = risk.gradients(theta, test)  # n_test × p
+    if by_steps:
+        check_curvature(H)
+    G_test = test_gradients(risk, theta, test)  # n_test × p
     solution = solve(H, G_test.T)
-    X, worst = (solution.X, float(solution.residuals.max())) if isinstance(solution, Solution) else (solution, 0.0)
+    X, residuals = (solution.X, solution.residuals) if isinstance(solution, Solution) else (solution, 0.0)
+    worst = float(torch.as_tensor(residuals, device=theta.device).max())
+    check_tensor("what the solver returned", X)
+    if X.dtype != theta.dtype:
+        raise TypeError(f"the solver returned {X.dtype}, and theta is {theta.dtype}: let it keep the format.")
     if X.shape != G_test.T.shape or not bool(torch.isfinite(X).all()):
         shapes = f"{tuple(X.shape)} for {tuple(G_test.T.shape)}"
         raise NotSolved(f"the solver returned shape {shapes}, or no finite numbers.", X)
     if not worst < 1:
         raise NotSolved(f"the solver reports a residual of {worst:.1e} of a right-hand side: no better than X = 0.", X)
+    if by_steps and isinstance(solution, Solution):
+        check_residual(H, X, G_test.T, worst)
     return -risk.slopes(theta, X.T.contiguous())
+
+
+def check_residual(H: HessianOperator, X: Tensor, B: Tensor, worst: float) -> None:
+    """Raise `NotSolved` where the residual is small only beside other parameters, in units of their own. How much each
+    of them counts is told by what ``H`` makes of random vectors."""
+    Z = torch.randn(len(X), 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
+    size = (H @ Z.to(X)).norm(dim=1)
+    size = size.clamp(min=1e-9 * float(size.max()))[:, None]
+    missed = float(((H @ X - B) / size).norm(dim=0).div((B / size).norm(dim=0)).nan_to_num(0.0).max())
+    if missed > max(0.01, 5 * worst):
+        raise NotSolved(
+            f"the residual is {worst:.1e} of a right-hand side, but {missed:.1e} of it if all parameters count alike: "
+            "some are hardly solved for. Bring the inputs to one scale, ask for a smaller residual, or use direct.",
+            X,
+        )
+
+
+def test_gradients(risk: Risk, theta: Tensor, test: Data) -> Tensor:
+    """``∇ℓ(z_t, θ)`` as rows (n_test, p); refused if they have a part along directions that `fix_gauge` has pinned."""
+    G_test = risk.gradients(theta, test)
+    if risk.gauge is not None:
+        refuse_unsolvable(G_test.T, (G_test @ functional.normalize(risk.gauge[0], dim=0)).norm(dim=1))
+    return G_test
 
 
 def predicted_change(influence: Tensor, convention: Convention = "mean", weights: Tensor | None = None) -> Tensor:
@@ -127,7 +158,15 @@ def argmin(risk: Risk, theta: Tensor, weights: Tensor) -> Tensor:
         NotConverged, NotAMinimum: if no minimum is found.
         RuntimeError: if its derivative is to be differentiated in turn (``create_graph=True``).
     """
+    _refuse_transforms(weights)
     return _Argmin.apply(weights, theta.detach(), risk)
+
+
+def _refuse_transforms(tensor: Tensor) -> None:
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        raise RuntimeError(
+            "argmin is for backward() and torch.autograd.grad, one vector at a time: not for torch.func."
+        )
 
 
 class _Argmin(torch.autograd.Function):
@@ -143,6 +182,7 @@ class _Argmin(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise RuntimeError("argmin has a first derivative only: differentiate it without create_graph.")
         (v,) = grad_outputs
+        _refuse_transforms(v)
         weights, theta = ctx.saved_tensors
         # Stationarity, ∇R(θ̂(w), w) = 0, differentiated with respect to w:  H dθ̂/dw + Gᵀ = 0.
         H, G = ctx.risk.hessian(theta, weights), ctx.risk.gradients(theta)

@@ -59,7 +59,7 @@ def standard_errors(risk: Risk, theta: Tensor, test: Data, *, kind: Kind = "HC3"
     centred = I - I.mean(1, keepdim=True)
     if kind != "HC0":
         h = leverage(risk, theta)
-        if not (highest := float(h.max())) < 1:
+        if not (highest := float(h.max())) < 1 - 1e-9:
             raise ValueError(
                 f"the leverage of point {int(h.argmax())} is {highest:.2f}: from 1 on there is no correction for it. "
                 "Raise the L2 strength, or take HC0, which is then too small."
@@ -96,13 +96,13 @@ def cross_validated_losses(risk: Risk, theta: Tensor, weights: Tensor | None = N
         r, curvature = grad(loss)(f.flatten()), jacrev(grad(loss))(f.flatten())
         half = torch.linalg.solve_triangular(L, J.T, upper=False)
         A = w * half.T @ half
-        moved = torch.linalg.solve(torch.eye(len(r), dtype=A.dtype, device=A.device) - A @ curvature, A @ r)
+        moved = torch.linalg.solve_ex(torch.eye(len(r), dtype=A.dtype, device=A.device) - A @ curvature, A @ r)[0]
         return torch.cat([loss(f.flatten() + moved)[None], (A @ curvature).flatten()])
 
     losses, held = risk._each(without, risk.data.X, risk.data.y, H.weights).tensor_split([1], dim=1)
     outputs = round(held.shape[1] ** 0.5)
     highest = torch.linalg.eigvals(held.reshape(-1, outputs, outputs)).real.amax(1)
-    if bad := (highest >= 1).nonzero().flatten().tolist():
+    if bad := (highest >= 1 - 1e-9).nonzero().flatten().tolist():
         raise ValueError(
             f"examples {bad[:5]} hold their outputs alone (leverage up to {float(highest.max()):.2f}): no first order "
             "tells what becomes of them. Train without them (leave_one_out), or raise the L2 strength."

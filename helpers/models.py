@@ -13,14 +13,30 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import parametrize
+
+_TURN = threading.RLock()  # a module that is called holds other parameters than its own; forward mode is a process's
+
+
+def one_at_a_time(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function for one thread at a time, and out of inference mode."""
+
+    @wraps(function)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        with _TURN, torch.inference_mode(False):
+            return function(*args, **options)
+
+    return wrapped
 
 
 class FlatModel:
@@ -49,6 +65,7 @@ class FlatModel:
         self.constants = {name: each.detach() for name, each in parameters.items() if name not in self.shapes}
         self.constants |= dict(self._module.named_buffers())
         self.hooks = [name for name, each in module.named_modules() if each._forward_hooks or each._forward_pre_hooks]
+        self._kept = [(layer, dict(vars(layer))) for layer in self._module.modules()]
         self._sizes = [math.prod(shape) for shape in self.shapes.values()]
         self.p = sum(self._sizes)
         if self.p == 0:
@@ -71,12 +88,17 @@ class FlatModel:
 
     def __call__(self, theta: Tensor, X: Tensor) -> Tensor:
         """The module's output on ``X``, an (n, 1) as (n,); constants follow the format and the device of ``theta``."""
+        if parametrize._cache_enabled:
+            raise ValueError("parametrize.cached() keeps weights from one theta for the next: leave it first.")
         constants = {
             name: each.to(theta.device, theta.dtype if each.is_floating_point() else each.dtype)
             for name, each in self.constants.items()
         }
         with _twice_differentiable(self._recurrent):
             output = functional_call(self._module, self.unflatten(theta) | constants, (X,))
+        for layer, before in self._kept:  # a tensor that a layer keeps of this call may not be that of the next theta
+            for name in [k for k, v in vars(layer).items() if isinstance(v, Tensor) and v is not before.get(k)]:
+                vars(layer).update({name: before[name]}) if name in before else delattr(layer, name)
         if not isinstance(output, Tensor):
             raise TypeError(
                 f"the module returns a {type(output).__name__}, not a tensor: wrap it in a module whose forward "
@@ -107,7 +129,7 @@ def _refuse_unfit(module: nn.Module) -> None:
         if not parameter.is_floating_point():
             raise ValueError(
                 f"parameter '{name}' is {parameter.dtype}, and theta is a vector of real numbers: keep real and "
-                "imaginary parts as two parameters (torch.view_as_real)."
+                "imaginary parts as two parameters, joined by torch.complex in forward."
             )
     _refuse_shared(module)
 

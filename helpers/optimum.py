@@ -130,12 +130,18 @@ class Minima:
         raise NotAMinimum(f"{what} in {named(~self.certified, self.smallest_eigenvalues)}", self.thetas)
 
 
+def _bound(gtol: float | None, usual: float) -> float:
+    if gtol is not None and not gtol > 0:
+        raise ValueError(f"gtol = {gtol} must be positive.")
+    return usual if gtol is None else gtol
+
+
 def check_stationary(H: HessianOperator, gtol: float | None = None) -> float:
     """``‖∇R(θ, w)‖`` if it is at most ``gtol`` times `Risk.scale`; raises `NotStationary` otherwise."""
-    gtol = BROUGHT[H.theta.dtype] if gtol is None else gtol
+    gtol = _bound(gtol, BROUGHT[H.theta.dtype])
     norm, scale, l2 = H.gradient_norm, H.scale, H.risk.l2
-    if not norm < float("inf") and gtol < float("inf"):
-        raise NotStationary(f"theta has no finite gradient: {not_finite(H.risk, H.theta)}.")
+    if not (norm < float("inf") and scale < float("inf")) and gtol < float("inf"):
+        raise NotStationary(f"theta has no finite gradient or curvature: {not_finite(H.risk, H.theta)}.")
     if not norm <= gtol * scale:
         term = "has a strength for each parameter"
         if not isinstance(l2, Tensor):
@@ -159,20 +165,24 @@ def check_minimum(H: HessianOperator, gtol: float | None = None) -> None:
         raise NotStationary(f"theta is stationary to gtol, but no smooth minimum: {why}.")
 
 
-def flaw(H: HessianOperator) -> str:
+def flaw(H: HessianOperator, gtol: float | None = None) -> str:
     """Why a point without a gradient is no minimum, whatever its curvature; empty where nothing speaks against it."""
-    return _KINK if has_kink(H) else "" if minimum_is_near(H) else _FALLING
+    return _KINK if has_kink(H) else "" if minimum_is_near(H, gtol) else _FALLING
 
 
-def minimum_is_near(H: HessianOperator) -> bool:
-    """Whether Newton's step from here is short, and takes away the gradient along itself. Where the risk only falls, as
-    ``exp(-t)`` does, a good third of it stays however far one has gone, whatever the units."""
+def minimum_is_near(H: HessianOperator, gtol: float | None = None) -> bool:
+    """Whether Newton's step from here is short, takes away the gradient along itself, and next to nothing of the loss.
+    Where the risk only falls, as ``exp(-t)`` does, a good third of the gradient stays however far one has gone. And a
+    gradient that is small beside others may be one in other units, or the residuals of a fit that is nearly exact."""
     rounding = 1e3 * torch.finfo(H.theta.dtype).eps * H.scale
     if H.gradient_norm <= rounding:
         return True  # nobody sees more
     s = newton_step(H)
     had, left = s @ H.gradient, s @ H.risk.gradient(H.theta - s, H.weights)
-    return bool(s.norm() <= _NEAR * (1 + H.theta.norm())) and not bool((had > rounding * s.norm()) & (left > 0.1 * had))
+    short = s.norm() <= _NEAR * (1 + H.theta.norm())
+    loss = H.weights.abs() @ H.risk.losses(H.theta).abs()
+    more = (left > 0.1 * had) | (had > max(gtol or 0.0, BROUGHT[H.theta.dtype]) * loss)
+    return bool(short & ~(more & (had > rounding * s.norm())))
 
 
 def newton_step(H: HessianOperator) -> Tensor:
@@ -218,9 +228,9 @@ def certify(risk: Risk, theta: Tensor, weights: Tensor | None = None, *, gtol: f
         NotAMinimum: with the smallest eigenvalue.
     """
     H = HessianOperator(risk, theta, weights)
-    norm = check_stationary(H, FOUND[theta.dtype] if gtol is None else gtol)
+    norm = check_stationary(H, _bound(gtol, FOUND[theta.dtype]))
     smallest = float(H.eigenvalues[0])
-    if not is_minimum(theta, norm, H.eigenvalues) or flaw(H):
+    if not is_minimum(theta, norm, H.eigenvalues) or flaw(H, gtol):
         raise _no_minimum(theta, norm, smallest, cause(H, float("inf")))
     risk.remember_minimum(theta, weights)
     return Certificate(theta, norm, smallest)
@@ -306,7 +316,7 @@ def minimise(
     """
     theta = risk.check_theta(start).detach().clone()
     weights = risk.check_weights(weights, theta).detach()
-    gtol = FOUND[theta.dtype] if gtol is None else gtol
+    gtol = _bound(gtol, FOUND[theta.dtype])
     for _ in range(3):
         near = 1e-6 * risk.scale(theta, weights)  # Newton's quadratic convergence does the rest
         theta = _lbfgs(risk, weights[None], theta[None], None, near, max_steps)[0]
@@ -316,7 +326,7 @@ def minimise(
         H = HessianOperator(risk, theta, weights)
         if H.scale > 1e-3 * scale:
             break  # else what was small at the start is large against tiny targets
-    if found.certified[0] and not flaw(H):
+    if found.certified[0] and not flaw(H, gtol):
         risk.remember_minimum(theta, weights)
         return Certificate(theta, norm, smallest)
     why = cause(H, found.tolerance)
@@ -374,7 +384,7 @@ def minimise_many(
     # larger block was released, the C library keeps what is smaller.
     torch.empty(_KEPT_BYTES, dtype=torch.uint8, device="cpu")
     near = preconditioner if isinstance(preconditioner, HessianOperator) else HessianOperator(risk, first)
-    tolerance = (FOUND[start.dtype] if gtol is None else gtol) * near.scale
+    tolerance = _bound(gtol, FOUND[start.dtype]) * near.scale
 
     # Some problems at a time, so that memory does not grow with m. No problem sees another, so nothing else changes.
     together = max(1, _NUMBERS_AT_ONCE // (risk.n * p))
@@ -429,7 +439,10 @@ def _by_matrices(risk: Risk, thetas: Tensor, W: Tensor, tolerance: float, P: _Pr
         steps = torch.cholesky_solve(g[..., None], L)[..., 0]
         for k in flat.nonzero().flatten().tolist():
             d, Q = torch.linalg.eigh(H[k])
-            steps[k] = Q @ torch.where(d > below[k], (Q.T @ g[k]) / d, 0.0)
+            along, soft = Q.T @ g[k], d <= below[k]
+            if along[soft].norm() > 0.5 * g[k].norm():  # flat by L2 alone: along a symmetry there is no force
+                soft = d <= rounding_of(d)
+            steps[k] = Q @ torch.where(soft, 0.0, along / d)
         new_thetas = thetas - torch.where((up & (info == 0) | flat)[:, None], steps, 0.0)
         new_g = risk.values_and_gradients(new_thetas, W)[1]
         better = (todo & (new_g.norm(dim=1) < g.norm(dim=1)))[:, None]
@@ -479,13 +492,14 @@ def cause(H: HessianOperator, tolerance: float) -> str:
         flats = int(H.is_flat.sum())
         if H.curves_up and flats and H.flat_is_silent:
             return (
-                f"{flats} of the {len(theta)} eigenvalues are zero to rounding, and along these directions no loss "
-                "changes: a symmetry of the model (as when two linear maps in a row can be rotated against each "
-                "other), or parameters without effect. No other start removes it, nor more L2 for all that leaves them "
-                "in use; fix_gauge(risk, theta) pins these directions and changes no prediction (or "
-                "solve=pseudo_inverse in influence; or damp)"
+                f"{flats} of the {len(theta)} eigenvalues are zero to rounding, and along these directions no training "
+                "loss changes: a symmetry of the model (as when two linear maps in a row can be rotated against each "
+                "other), or something that the training data do not determine (a feature, a class, more parameters "
+                "than examples). L2 helps in the second case alone; fix_gauge(risk, theta) pins these directions and "
+                "changes no training loss (or solve=pseudo_inverse in influence; or damp)"
             )
-        if H.curves_up and (flats or H.is_stiff):
+        d = H.in_units[0]
+        if H.curves_up and (H.is_stiff or d[0] <= rounding_of(d)):
             return TOO_STIFF
     if norm <= tolerance and not minimum_is_near(H):
         return _FALLING
@@ -495,7 +509,9 @@ def cause(H: HessianOperator, tolerance: float) -> str:
         )
     if theta.dtype == torch.float32:
         return "float32 has few digits for this: use float64 (flatten, data.to(torch.float64)), or a larger gtol"
-    y = risk.data.y
+    if tolerance < norm <= seen:
+        return "what is left is rounding, so use a larger gtol"
+    y = risk.data.y[H.weights != 0]
     if y.is_floating_point() and not 1e-3 <= (size := float(y.abs().max())) <= 1e3:
         return f"the targets are up to {size:.1e}, far from the scale of outputs: standardise them, or raise max_steps"
     return "raise max_steps, or start from a better point"

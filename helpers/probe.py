@@ -37,6 +37,10 @@ _FEWER = (
     "the model or the loss computes in fewer digits than {}: {}. See that forward and loss convert nothing (float(), "
     "to(torch.float32)), and that their constants are in that format."
 )
+_REPLACED = (
+    "Something in forward or in the loss stops or replaces gradients (detach, no_grad, a rounding, a custom backward, "
+    "weight_norm, the padding_idx of an Embedding), or the loss jumps here."
+)
 
 
 @torch.inference_mode(False)
@@ -59,10 +63,11 @@ def probe(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) -> di
     """
     try:
         together = _as_called(losses, model, theta, X, y)
-        refuse_company(
-            lambda: torch.cat([losses(theta, X[k : k + 1].clone(), y[k : k + 1]) for k in range(len(X))]),
-            lambda: losses(theta, X, y),
-        )
+        with taking(X[:1], y[:1]):
+            refuse_company(
+                lambda: torch.cat([losses(theta, X[k : k + 1].clone(), y[k : k + 1]) for k in range(len(X))]),
+                lambda: losses(theta, X, y),
+            )
         found = _derivatives(losses, together, theta, X, y)
         _refuse_unmoved(losses, theta, X, y)
         return found | {"bytes an example": _bytes(losses, theta, X, y)}
@@ -112,7 +117,7 @@ def _as_called(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) 
     with taking(X, y):
         first = losses(theta, given, targets)
     if not torch.isfinite(first).all():
-        raise ValueError(
+        raise NoFiniteLoss(
             f"losses are not finite at this theta: {_listed(first)}. Start elsewhere, or scale the inputs."
         )
     if first.dtype == torch.float64 and first.any() and torch.equal(first.float().double(), first):
@@ -130,7 +135,13 @@ def _as_called(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) 
     if changed:
         raise ValueError(
             f"calling the model changes its buffers ({', '.join(changed[:3])}), so its loss is another at every call: "
-            "call module.eval() before flatten."
+            "call module.eval() before flatten (and leave out max_norm of an Embedding)."
+        )
+    if losses(theta.detach(), given, targets).requires_grad:
+        raise ValueError(
+            "the losses depend on tensors that require gradients and are not in theta: parameters of the loss, or of "
+            "the module that was copied (in a loss, or in a lambda that it holds). Make them part of the module, in "
+            "methods and not in lambdas; leave the L2 term to the risk; detach what is to stay as it is."
         )
     return first.detach()
 
@@ -154,7 +165,7 @@ def refuse_company(by_itself: Callable[[], Tensor], in_batches: Callable[[], Ten
     if together.dtype == torch.float64 and rounded and (apart <= 1e-4 * size).all():
         differ = f"one example alone and together with others differ by {float((apart / size).max()):.0e}"
         raise ValueError(_FEWER.format(together.dtype, differ))
-    k = int((apart / (size + size.median())).nan_to_num(torch.inf).argmax())
+    k = int(torch.where(differs, (apart / (size + size.median())).nan_to_num(torch.inf), -1.0).argmax())
     raise ValueError(
         f"the loss of an example depends on the other examples in its batch: alone it is {float(alone[k]):.8g}, and "
         f"with others {float(together[k]):.8g} (for {int(differs.sum())} of {len(apart)} "
@@ -239,9 +250,25 @@ def _refuse_wrong_derivative(
         raise ValueError(f"{what}: it is not finite (a root, a power or a norm at zero?).")
     raise ValueError(
         f"{what}: along one direction it says {float(stated.norm()):.3g}, a central difference "
-        f"{float(differences[1].norm()):.3g}. Something in forward stops or replaces gradients (detach, no_grad, a "
-        "rounding, a custom backward, weight_norm, the padding_idx of an Embedding), or the loss jumps here."
+        f"{float(differences[1].norm()):.3g}. {_REPLACED}"
     )
+
+
+def refuse_replaced(losses: Callable[[Tensor], Tensor], slopes: Tensor, theta: Tensor) -> None:
+    """Raise if the ``slopes`` (n,) along `direction` are not the derivatives of the ``losses``: of all examples, since
+    a loss may replace its gradient for a few of them only."""
+    wrong = torch.ones_like(slopes, dtype=torch.bool)
+    for step in (1e-5, 1e-7, 1e-8, 1e-3):
+        h = step * (1 + float(theta.norm()))
+        ahead, behind = losses(theta + h * direction(theta)), losses(theta - h * direction(theta))
+        difference = (ahead - behind) / (2 * h)
+        seen = 0.01 * torch.maximum(slopes.abs(), difference.abs()) + 1e-3 * slopes.abs().mean()
+        seen += 100 * torch.finfo(theta.dtype).eps * (ahead.abs() + behind.abs()) / h
+        wrong &= (slopes - difference).abs() > seen  # where a loss ends there is no difference
+        if not wrong.any():
+            return
+    bad = wrong.nonzero().flatten()[:5].tolist()
+    raise ValueError(f"the gradient is not the derivative of the loss of examples {bad}. {_REPLACED}")
 
 
 def _bytes(losses: Losses, theta: Tensor, X: Tensor, y: Tensor) -> int:
@@ -258,7 +285,10 @@ def _bytes(losses: Losses, theta: Tensor, X: Tensor, y: Tensor) -> int:
             losses(theta.detach().requires_grad_(True), X[:count], y[:count])
         return sum(sizes.values())
 
-    return max(1, 5 * (kept(len(X)) - kept(1)) // max(1, len(X) - 1))
+    try:
+        return max(1, 5 * (kept(len(X)) - kept(1)) // max(1, len(X) - 1))
+    except RuntimeError:  # a forward that differentiates allows no look into its graph
+        return 2**20
 
 
 def _tried(function: Callable[[], Tensor]) -> Tensor | None:

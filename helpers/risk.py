@@ -27,8 +27,8 @@ from torch.func import grad, jvp, vjp, vmap
 from torch.nn import functional as F
 
 from .data import Data, check_tensor, check_weights, differentiable
-from .models import FlatModel
-from .probe import NoFiniteLoss, beside, probe, refuse_company, taking
+from .models import FlatModel, one_at_a_time
+from .probe import NoFiniteLoss, beside, direction, probe, refuse_company, refuse_replaced, taking
 
 Products = Callable[[Tensor], Tensor]  # ``V ↦ HV``
 _GRAPH_BYTES = 5 * 2**24  # about what the graph of a product with the Hessian of one model takes at most
@@ -94,7 +94,7 @@ def _zero_or_one(y: Tensor) -> bool:
 
 
 def _class_labels(y: Tensor) -> bool:
-    return not y.is_floating_point() and bool((y >= 0).all())
+    return not (y.is_floating_point() or y.is_complex()) and bool((y.long() >= 0).all())
 
 
 #: Binary cross-entropy of a logit ``f``, ``log(1 + exp(-s f))`` with ``s = 2y - 1``; labels 0 and 1. Summed over the
@@ -169,8 +169,10 @@ class Risk:
             raise ValueError(
                 f"l2 has shape {tuple(strengths.shape)}: give a number, or one a parameter, ({self.model.p},)."
             )
-        if self.batch is not None and not (isinstance(self.batch, Integral) and self.batch >= 1):
-            raise ValueError(f"batch = {self.batch}: a graph holds at least one example, and only whole ones.")
+        if self.batch is not None:
+            if not (isinstance(self.batch, Integral) and self.batch >= 1):
+                raise ValueError(f"batch = {self.batch}: a graph holds at least one example, and only whole ones.")
+            object.__setattr__(self, "batch", int(self.batch))
         self._check_labels(self.data)
 
     def __reduce__(self) -> tuple[Any, ...]:  # what was found out about it is not part of it
@@ -235,7 +237,7 @@ class Risk:
         """
         theta = theta.detach()
 
-        @torch.inference_mode(False)
+        @one_at_a_time
         def pull(part: slice) -> Callable[..., tuple[Tensor]]:
             return vjp(lambda t: grad(self._total, has_aux=True)(t, weights, part)[0], theta)[1]
 
@@ -243,7 +245,7 @@ class Risk:
         kept = pull(parts[0]) if len(parts) == 1 else None
         chunk = self._rows(theta)
 
-        @torch.inference_mode(False)
+        @one_at_a_time
         @torch.no_grad()  # no graph of the products is wanted
         def product(V: Tensor) -> Tensor:
             total = torch.zeros_like(V)
@@ -269,6 +271,7 @@ class Risk:
         examples = min(self.n, self._batch()) * max(1, theta[..., 0].numel() // 2)
         return rows_at_once(examples, theta.shape[-1], theta.device)
 
+    @one_at_a_time
     def losses(self, theta: Tensor, data: Data | None = None) -> Tensor:
         """``ℓ(z_i, θ)``, without L2, shape (n,): of the training examples, or of ``data``."""
         data = self.data if data is None else data
@@ -284,7 +287,7 @@ class Risk:
         data = self.data if data is None else data
         return self._gradients(self.check_theta(theta), data.X, data.y)
 
-    @torch.inference_mode(False)
+    @one_at_a_time
     def slopes(self, theta: Tensor, V: Tensor) -> Tensor:
         """``∇ℓ(z_i, θ)ᵀ v_k`` for each row ``v_k`` of ``V`` (m, p), shape (m, n): ``V Gᵀ`` without ``G``.
 
@@ -295,7 +298,10 @@ class Risk:
         for part in self._parts():
             X, y = self.data.X[part], self.data.y[part]
             along = partial(self._along, partial(self._losses, X=X, y=y), theta)
-            slopes.append(vmap(along, chunk_size=rows_at_once(len(X), self.model.p, theta.device))(V))
+            if self._known.get("vmap over models", True):
+                slopes.append(vmap(along, chunk_size=rows_at_once(len(X), self.model.p, theta.device))(V))
+            else:
+                slopes.append(torch.stack([along(v) for v in V]))
         return torch.cat(slopes, dim=1)
 
     @property
@@ -310,6 +316,7 @@ class Risk:
         outputs, pull = vjp(function, x)[:2]
         return cast(Tensor, vjp(lambda u: pull(u)[0], torch.zeros_like(outputs))[1](v)[0])
 
+    @one_at_a_time
     def gauss_newton_curvatures(self, theta: Tensor, V: Tensor) -> Tensor:
         """``(J_i v_i)ᵀ ∇²_f ℓ_i (J_i v_i)``, shape (n,): how each training loss curves with its model's outputs ``f``.
 
@@ -335,13 +342,16 @@ class Risk:
 
         The root mean square of a few single gradients; or, where the model fits nearly exactly and these vanish,
         ``‖Hθ‖``, the gradient that shrinking the parameters to nothing would leave (by the `products` there, if given).
+        Where theta is zero as well, what is left is next to nothing.
         """
         theta = self.check_theta(theta).detach()
         weights = self.check_weights(weights, theta)
-        G = self._gradients(theta, *self.spread())
+        heard = self if bool((weights != 0).all()) else self.part(weights.nonzero().flatten())
+        G = self._gradients(theta, *heard.spread())
         single = G.norm(dim=1).square().mean().sqrt() * weights.abs().sum()
         products = products or self.products(theta, weights)
-        return float(torch.maximum(single, products(theta[None])[0].norm()))
+        nearly = theta + torch.finfo(theta.dtype).eps ** 2.5 * direction(theta)
+        return float(torch.maximum(single, products(nearly[None])[0].norm()))
 
     def remember_minimum(self, theta: Tensor, weights: Tensor | None) -> None:
         """That ``theta`` is certified as a minimum with these weights; `is_known_minimum` tells."""
@@ -371,18 +381,19 @@ class Risk:
             self._try_out(theta.detach())
         return theta
 
+    @one_at_a_time
     def _try_out(self, theta: Tensor) -> None:
         """Probe model and loss, and keep what is found; where they are refused nothing is kept, so they are again."""
-        near = beside(theta)
-        self._known.update(probe(self._losses, self.model, near, *self.spread()))
-        try:
+        for at in (beside(theta), theta):  # beside theta, a loss may end
             try:
-                self._refuse_rare_company(near)
-            except NoFiniteLoss:  # beside theta, a loss may end
-                self._refuse_rare_company(theta)
-        except Exception:
-            self._known.clear()
-            raise
+                self._known.update(probe(self._losses, self.model, at, *self.spread()))
+                self._refuse_rare_company(at)
+                refuse_replaced(self._in_parts, self.slopes(at, direction(at)[None])[0], at)
+                return
+            except Exception as error:
+                self._known.clear()
+                if at is theta or not isinstance(error, NoFiniteLoss):
+                    raise
 
     @torch.no_grad()
     def _refuse_rare_company(self, theta: Tensor) -> None:
@@ -391,16 +402,18 @@ class Risk:
         size = self._batch()
         edges = [0, *range(max(1, min(size, self.n) // 3), self.n, size), self.n]
 
-        def in_parts(parts: list[slice]) -> Tensor:
-            return torch.cat([self._losses(theta, X[part], y[part]) for part in parts])
-
         def apart() -> Tensor:  # one after the other would take long: then in other company
             if not self._known["vmap over examples"]:
-                return in_parts([slice(*ends) for ends in pairwise(edges)])
+                return self._in_parts(theta, [slice(*ends) for ends in pairwise(edges)])
             return self._each(lambda x, t: self._losses(theta, x[None], t[None])[0], X, y)
 
         with taking(X, y):
-            refuse_company(apart, lambda: in_parts(self._parts()))
+            refuse_company(apart, lambda: self._in_parts(theta))
+
+    @torch.no_grad()
+    def _in_parts(self, theta: Tensor, parts: list[slice] | None = None) -> Tensor:
+        X, y = self.data.X, self.data.y
+        return torch.cat([self._losses(theta, X[part], y[part]) for part in parts or self._parts()])
 
     def part(self, chosen: Tensor) -> Risk:
         """The risk of some of the examples, by their indices."""
@@ -456,7 +469,7 @@ class Risk:
             values = torch.stack([share(t, w) for t, w in zip(theta, weights, strict=True)])
         return values.sum(), values
 
-    @torch.inference_mode(False)
+    @one_at_a_time
     def _values_and_gradients(self, theta: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         values, gradients = theta.new_zeros(theta.shape[:-1]), torch.zeros_like(theta)
         for part in self._parts():
@@ -470,13 +483,14 @@ class Risk:
             values, gradients = values + value, gradients + some
         return values, gradients
 
-    @torch.inference_mode(False)
+    @one_at_a_time
     def _gradients(self, theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
         def loss_of_one(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
             return self._losses(theta, x[None], y[None])[0]
 
         return self._each(partial(grad(loss_of_one), theta), X, y)
 
+    @one_at_a_time
     def _each(self, function: Callable[..., Tensor], *of_examples: Tensor) -> Tensor:
         """``function`` of each example, side by side where the module can be, one after the other where not."""
         if self._known.get("vmap over examples", True):
@@ -494,8 +508,10 @@ class Risk:
 
     def spread(self) -> tuple[Tensor, Tensor]:
         """``X`` and ``y`` of a few examples whose targets differ as much as they can."""
-        order = self.data.y.reshape(self.n, -1)[:, 0].argsort(stable=True)
-        y = self.data.y[order].reshape(self.n, -1)[:, 0]
+        y = torch.view_as_real(self.data.y) if self.data.y.is_complex() else self.data.y
+        y = y.reshape(self.n, -1)[:, 0] if y.numel() else self.uniform  # targets may be empty
+        order = y.argsort(stable=True)
+        y = y[order]
         steps = (y[1:] != y[:-1]).nonzero().flatten().add(1)[: _PROBED // 2]
         even = torch.linspace(0, self.n - 1, min(self.n, _PROBED), dtype=torch.float64, device=y.device).long()
         points = order[torch.cat([even, steps]).unique()]

@@ -19,7 +19,13 @@ import torch
 from torch import Tensor
 from torch.linalg import vecdot
 
-from .curvature import HessianOperator, NotPositiveDefinite, not_positive_definite, singular_to_rounding
+from .curvature import (
+    HessianOperator,
+    NotPositiveDefinite,
+    not_positive_definite,
+    refuse_unsolvable,
+    singular_to_rounding,
+)
 from .risk import Products
 
 _MET = "along a direction that the solver met, its curvature is"
@@ -77,12 +83,7 @@ def pseudo_inverse(H: HessianOperator, B: Tensor) -> Solution:
     X, N = H.solve_but_for(H.is_flat, B), H.flat
     X = X - N @ (N.T @ X)
     R, unit = H.matrix @ X - B, H.unit[:, None]
-    missed = _relative(unit * R, unit * B)
-    if (missed > 1e-6).any():
-        raise NotPositiveDefinite(
-            f"H is singular, and a right-hand side has {float(missed.max()):.1e} of its length along directions in "
-            "which H is flat: it has no solution. This is no symmetry; raise the L2 strength, or damp."
-        )
+    refuse_unsolvable(unit * B, (unit * R).norm(dim=0))
     if not H.flat_is_silent:
         raise singular_to_rounding()
     return Solution(X, _relative(R, B), 0)

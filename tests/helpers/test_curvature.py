@@ -137,10 +137,11 @@ def test_symmetric_is_what_rounding_leaves_so():
 
 
 def test_singular_to_rounding_is_not_positive_definite():
-    """A pivot counts from a hundred times the rounding of p entries on, beside its own: 4e-14 for two ones."""
+    """An eigenvalue counts from a hundred times the rounding of p entries on, with a diagonal of ones: 4e-14 for two,
+    whatever the units."""
     for units in ([1.0, 1.0], [1e6, 1e6], [1.0, 1e-9], [1e9, 1.0]):
         unit = torch.tensor(units).double()[:, None]
-        for pivot, fits in ((6e-14, True), (3e-14, False)):
+        for pivot, fits in ((1e-13, True), (7e-14, False)):
             H = unit * torch.tensor([[1.0, 1.0], [1.0, 1.0 + pivot]], dtype=torch.float64) * unit.T
             with contextlib.nullcontext() if fits else pytest.raises(NotPositiveDefinite):
                 cholesky_factor(H)

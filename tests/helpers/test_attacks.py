@@ -1,0 +1,476 @@
+"""Ways to get a wrong influence without a word that were tried on the helpers, and worked once: each is right now, or
+refused with its cause. The right values share no code with the helpers."""
+
+import threading
+import types
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+
+from helpers import (
+    CROSS_ENTROPY,
+    LOGISTIC,
+    SQUARED_ERROR,
+    Data,
+    HessianOperator,
+    Loss,
+    NotAMinimum,
+    NotConverged,
+    NotPositiveDefinite,
+    NotSolved,
+    NotStationary,
+    Risk,
+    Solution,
+    argmin,
+    audit,
+    certify,
+    conjugate_gradients,
+    cross_validated_losses,
+    fix_gauge,
+    flatten,
+    influence,
+    leave_one_out,
+    leverage,
+    lissa,
+    minimise,
+    pseudo_inverse,
+    standard_errors,
+)
+from tests.helpers.closed_forms import Ridge, linear_model
+
+
+def randn(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def regression(X, y, test=None, l2=0.0):
+    """Least squares with an intercept, its exact minimum, and its influences on the first three examples, or `test`."""
+    A = torch.cat([X, torch.ones(len(X), 1).double()], 1)
+    A_test, y_test = (A[:3], y[:3]) if test is None else (torch.cat([test[0], torch.ones(len(test[0]), 1)], 1), test[1])
+    unit = A.norm(dim=0) / len(A) ** 0.5
+    H = (A / unit).T @ (A / unit) / len(A) + 2 * l2 * torch.diag(unit**-2)
+    theta = torch.linalg.solve(H, (A / unit).T @ y / len(A)) / unit
+    g, g_test = (A @ theta - y)[:, None] * A / unit, (A_test @ theta - y_test)[:, None] * A_test / unit
+    risk = Risk(flatten(nn.Linear(X.shape[1], 1))[0], Data(X, y), SQUARED_ERROR, l2)
+    return risk, theta, Data(A_test[:, :-1], y_test), -g_test @ torch.linalg.solve(H, g.T)
+
+
+def mixed(n=60):
+    """An income, a yes or no, and what they explain."""
+    X = torch.stack([1e5 * (1 + randn(n).abs()), (randn(n, seed=1) > 0).double()], 1)
+    return X, 1e-5 * X[:, 0] + X[:, 1] + 0.3 * randn(n, seed=2)
+
+
+# ---------------------------------------------------------------------------------------------- what counts as theta
+
+
+class Cell(nn.Module):
+    def __init__(self, forward):
+        super().__init__()
+        self.w, self.kept = nn.Parameter(torch.tensor([0.3, -0.2, 0.5]).double()), None
+        self._forward = forward
+
+    def forward(self, x):
+        return self._forward(self, x)
+
+
+def test_a_loss_with_parameters_of_its_own_is_refused():
+    """They would be taken for constants, and the influence for that at a fixed σ."""
+    log_sigma = nn.Parameter(torch.zeros((), dtype=torch.float64))
+    X, y = randn(20, 3), randn(20, seed=1)
+    loss = Loss(lambda f, y: 0.5 * ((f - y) / log_sigma.exp()).square() + log_sigma)
+    with pytest.raises(ValueError, match="not in theta: parameters of the loss"):
+        minimise(Risk(linear_model(3), Data(X, y), loss, 0.1), torch.zeros(3).double())
+    log_sigma.requires_grad_(False)
+    minimise(Risk(linear_model(3), Data(X, y), loss, 0.1), torch.zeros(3).double())
+
+
+def test_l2_inside_the_loss_and_a_lambda_over_the_module_are_refused():
+    X, y = randn(20, 3), randn(20, seed=1)
+    module = nn.Linear(3, 1, bias=False).double()
+    model, start = flatten(module)
+    penal = Loss(lambda f, y: 0.5 * (f - y).square() + 0.1 * module.weight.square().sum())
+    with pytest.raises(ValueError, match="leave the L2 term to the risk"):
+        minimise(Risk(model, Data(X, y), penal), start)
+    tied = nn.Module()
+    tied.encode = nn.Linear(3, 1, bias=False).double()
+    tied.decode = lambda h: h @ tied.encode.weight
+    tied.forward = lambda x: tied.decode(tied.encode(x)).sum(1)
+    with pytest.raises(ValueError, match="a lambda that it holds"):
+        minimise(Risk(flatten(tied)[0], Data(X, y), SQUARED_ERROR, 0.1), torch.ones(3).double())
+
+
+def test_a_weight_that_the_module_keeps_is_computed_for_each_theta(close):
+    """Kept from the first call, it would be that of another theta."""
+
+    def keeping(self, x):
+        if self.kept is None:
+            self.kept = F.softplus(self.w)
+        return x @ self.kept
+
+    X, y = randn(20, 3), randn(20, seed=1)
+    models = [flatten(Cell(f))[0] for f in (keeping, lambda self, x: x @ F.softplus(self.w))]
+    kept, plain = (Risk(model, Data(X, y), SQUARED_ERROR, 0.1) for model in models)
+    theta = minimise(kept, torch.zeros(3).double()).theta
+    close(theta, minimise(plain, torch.zeros(3).double()).theta)
+    close(influence(kept, theta, kept.data[:3]), influence(plain, theta, kept.data[:3]))
+    with parametrize.cached(), pytest.raises(ValueError, match=r"parametrize\.cached\(\)"):
+        kept(theta)
+
+
+def test_gradients_that_are_replaced_for_a_few_examples_are_seen():
+    """Weights min(1, c/ℓ), detached: of 300 examples, only those whose loss exceeds c have another derivative."""
+    X = randn(300, 2)
+    y = (torch.rand(300, generator=torch.Generator().manual_seed(1)) < torch.sigmoid(3 * X[:, 0]).float()).double()
+
+    def robust(f, y):
+        loss = F.binary_cross_entropy_with_logits(f, y, reduction="none")
+        return (1.5 / loss).clamp(max=1).detach() * loss
+
+    few = torch.arange(300).repeat(2)[torch.linspace(0, 299, 8).long()]
+    theta = torch.tensor([3.0, 0.0]).double()
+    assert 3 <= int((LOGISTIC.of(X @ theta, y) > 1.5).sum()) <= 60
+    assert len(few) == 8
+    with pytest.raises(ValueError, match="gradient is not the derivative of the loss"):
+        Risk(linear_model(2), Data(X, y), Loss(robust), 0.01)(theta)
+    Risk(linear_model(2), Data(X, y), LOGISTIC, 0.01)(theta)
+
+
+# ------------------------------------------------------------------------------------- what the data do not determine
+
+
+@pytest.mark.parametrize("case", ["a category that is never seen", "more parameters than examples"])
+def test_a_gauge_answers_no_question_that_has_no_answer(case):
+    """Training decides nothing along a flat direction. A test loss that changes along it has no one influence."""
+    X, test = (randn(40, 3), randn(3, 3, seed=9)) if case.startswith("a cat") else (randn(6, 9), randn(3, 9, seed=9))
+    if case.startswith("a cat"):
+        X[:, 2] = 0.0
+    y = randn(len(X), seed=1)
+    risk = Risk(linear_model(X.shape[1]), Data(X, y), SQUARED_ERROR)
+    start = randn(X.shape[1], seed=3)
+    with pytest.raises(NotAMinimum, match="the training data do not determine") as stopped:
+        minimise(risk, start)
+    pinned, theta = fix_gauge(risk, stopped.value.theta), stopped.value.theta
+    unseen, seen = Data(test, randn(3, seed=4)), risk.data[:3]
+    for ask in (
+        lambda data: influence(pinned, theta, data),
+        lambda data: influence(risk, theta, data, solve=pseudo_inverse),
+        lambda data: standard_errors(pinned, theta, data, kind="HC0"),
+    ):
+        ask(seen)
+        with pytest.raises(NotPositiveDefinite, match="a test loss changes where no training loss does"):
+            ask(unseen)
+    with pytest.raises(NotPositiveDefinite, match="a test loss changes"):
+        audit(pinned, theta, unseen, retrain=3)
+    minimise(Risk(risk.model, risk.data, SQUARED_ERROR, l2=0.01), start)  # the other remedy
+
+
+@pytest.mark.parametrize("l2", [1e-7, 1e-9, 1e-11])
+def test_next_to_no_l2_is_some(l2, close):
+    """Along directions that only L2 holds there is a force, along those of a symmetry none."""
+    X, y = randn(20, 40), randn(20, seed=1)
+    exact = X.T @ torch.linalg.solve(X @ X.T / 20 + 2 * l2 * torch.eye(20), y / 20)
+    risk = Risk(linear_model(40), Data(X, y), SQUARED_ERROR, l2)
+    close(minimise(risk, randn(40, seed=2)).theta, exact, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [1.0, 3.7, 0.013])
+def test_an_example_alone_with_its_feature_has_leverage_one(value):
+    """Whatever rounding makes of it: without the example nothing determines the coefficient."""
+    X = torch.cat([randn(12, 1), torch.zeros(12, 1).double()], 1)
+    X[4, 1] = value
+    risk, theta, test, _ = regression(X, randn(12, seed=1))
+    with pytest.raises(ValueError, match=r"examples \[4\] hold their outputs alone"):
+        cross_validated_losses(risk, theta)
+
+
+# --------------------------------------------------------------------------------------------------- units and scales
+
+
+def test_a_gradient_small_beside_another_unit_is_one(close):
+    """The coefficient of a yes or no is off by 0.02, and the gradient is a billionth of what an income gives."""
+    risk, theta, test, expected = regression(*mixed())
+    close(influence(risk, theta, test), expected, rtol=1e-9)
+    A = torch.cat([risk.data.X, torch.ones(60, 1).double()], 1)
+    off = theta + torch.tensor([0.0, 0.02, 0.0]).double()
+    rest = torch.linalg.lstsq(A[:, [0, 2]], risk.data.y - A[:, 1] * off[1]).solution  # the two others at their best
+    off[0], off[2] = rest
+    assert risk.gradient(off).norm() < 1e-6 * risk.scale(off)
+    with pytest.raises(NotStationary, match="no minimum is near"):
+        influence(risk, off, test)
+
+
+@pytest.mark.parametrize("offset", [1e6, 1.7e9])
+def test_residuals_are_what_influences_are_made_of(offset, close):
+    """The minimum to seven digits is near beside targets of a million, and far beside residuals of one."""
+    X, y = randn(30, 3), offset + randn(30, seed=1)
+    risk, theta, test, expected = regression(X, y)
+    close(influence(risk, theta, test), expected, rtol=1e-5, atol=1e-5)
+    rounded = theta.float().double()
+    assert risk.gradient(rounded).norm() < 1e-6 * risk.scale(rounded)
+    with pytest.raises(NotStationary):
+        influence(risk, rounded, test)
+
+
+@pytest.mark.parametrize("spread", [1e7, 1e4])
+def test_a_time_stamp_and_an_intercept(spread, close):
+    """Nearly dependent columns, in units of a billion: right by the matrix in units of its own, never pinned."""
+    stamps = 1.6e9 + spread * randn(60, 1)
+    risk, theta, test, expected = regression(stamps, (stamps[:, 0] - 1.6e9) / spread + randn(60, seed=1))
+    close(influence(risk, theta, test, solve=pseudo_inverse), expected, rtol=1e-3, atol=1e-3)
+    with pytest.raises((NotAMinimum, NotConverged)) as stopped:
+        minimise(risk, torch.zeros(2).double())
+    assert "symmetry" not in str(stopped.value)
+    with pytest.raises((NotAMinimum, NotStationary)):
+        leave_one_out(fix_gauge(risk, stopped.value.theta), stopped.value.theta)
+
+
+def test_a_feature_so_small_that_training_falls_asleep_is_no_symmetry():
+    risk = Risk(linear_model(3), Data(randn(40, 3) * torch.tensor([1.0, 1.0, 1e-9]), randn(40, seed=1)), SQUARED_ERROR)
+    with pytest.raises((NotAMinimum, NotConverged), match="bring the inputs to one scale") as stopped:
+        minimise(risk, torch.zeros(3).double())
+    with pytest.raises((NotAMinimum, NotStationary)):
+        fix_gauge(risk, stopped.value.theta)
+
+
+@pytest.mark.parametrize("degree", [10, 12])
+def test_powers_of_a_number_leave_no_digits(degree):
+    """The Hessian of a polynomial is singular to rounding in any units: no solver answers."""
+    x = torch.linspace(0.0, 1.0, 60, dtype=torch.float64)
+    X = torch.stack([x**k for k in range(1, degree + 1)], 1)
+    risk, theta, test, _ = regression(X, torch.sin(6 * x) + 0.1 * randn(60))
+    theta = torch.linalg.lstsq(torch.cat([X, torch.ones(60, 1).double()], 1), risk.data.y).solution
+    for solve in (pseudo_inverse, conjugate_gradients):
+        with pytest.raises((NotPositiveDefinite, NotStationary, NotSolved)):
+            influence(risk, theta, test, solve=solve)
+    with pytest.raises((NotPositiveDefinite, NotStationary)):
+        influence(risk, theta, test)
+
+
+def test_a_solver_that_leaves_a_parameter_out_is_told(close):
+    """LiSSA's steps hardly move a parameter that is 10¹⁰ times softer, and neither residual nor change shows it."""
+    ridge, units = Ridge(n=40, l2=0.0, seed=1), torch.tensor([1.0, 1.0, 1e-5], dtype=torch.float64)
+    risk = Risk(linear_model(3), Data(ridge.X * units, ridge.y), SQUARED_ERROR)
+    theta, test = ridge.theta / units, Data(ridge.test.X * units, ridge.test.y)
+    H = HessianOperator(risk, theta)
+    B = risk.gradients(theta, test).T
+    said = lissa(H, B, scale=2.0, depth=500)
+    assert said.residuals.max() < 0.1
+    with pytest.raises(NotSolved, match="if all parameters count alike"):
+        influence(risk, theta, test, solve=lambda H, B: lissa(H, B, scale=2.0, depth=500))
+    exact = torch.linalg.solve(risk.hessian(theta), B)
+    lie = exact * torch.tensor([[1.0], [1.0], [0.5]])
+    for X, right in ((exact, True), (lie, False)):
+        says = Solution(X, torch.full((4,), 1e-9), 0)
+        if right:
+            close(influence(risk, theta, test, solve=lambda H, B, says=says: says), influence(risk, theta, test))
+        else:
+            with pytest.raises(NotSolved, match="some are hardly solved for"):
+                influence(risk, theta, test, solve=lambda H, B, says=says: says)
+
+
+def test_an_example_without_weight_sets_no_scale():
+    """A sentinel in the place of a missing target, with weight 0."""
+    X, y = randn(40, 3), randn(40, seed=1)
+    y[0] = -9999.0
+    w = torch.full((40,), 1 / 39).double()
+    w[0] = 0.0
+    ridge, rest = (Risk(linear_model(3), data, SQUARED_ERROR, 0.1) for data in (Data(X, y), Data(X[1:], y[1:])))
+    theta = minimise(ridge, torch.zeros(3).double(), w).theta
+    assert ridge.scale(theta, w) < 2 * rest.scale(theta)
+    with pytest.raises(NotStationary):
+        influence(ridge, theta + 1e-4, rest.data[:2], weights=w)
+
+
+def test_no_residual_at_all_is_a_minimum():
+    """All targets 0, and theta nearly so: what is left of the gradient is 1e-60 of anything."""
+    for model, y in ((linear_model(3), torch.zeros(20)), (linear_model(3), torch.zeros(20))):
+        risk = Risk(model, Data(randn(20, 3), y.double()), SQUARED_ERROR, 0.1)
+        theta = minimise(risk, torch.ones(3).double()).theta
+        assert influence(risk, theta, risk.data[:2]).abs().max() < 1e-30
+        with pytest.raises(NotStationary):
+            influence(risk, theta + 1e-3, risk.data[:2])
+
+
+def test_more_digits_than_there_are():
+    ridge = Ridge()
+    with pytest.raises(NotConverged, match="what is left is rounding, so use a larger gtol"):
+        minimise(ridge.risk, torch.zeros(3).double(), gtol=1e-19)
+    for gtol in (0.0, -1.0, float("nan")):
+        for ask in (
+            lambda gtol: minimise(ridge.risk, ridge.theta, gtol=gtol),
+            lambda gtol: certify(ridge.risk, ridge.theta, gtol=gtol),
+            lambda gtol: influence(ridge.risk, ridge.theta, ridge.test, gtol=gtol),
+            lambda gtol: leave_one_out(ridge.risk, ridge.theta, gtol=gtol),
+        ):
+            with pytest.raises(ValueError, match="gtol = .* must be positive"):
+                ask(gtol)
+
+
+# ------------------------------------------------------------------------------------------ what torch leaves unsaid
+
+
+class Cube(torch.autograd.Function):
+    """A function as people write it, without a rule for vmap."""
+
+    @staticmethod
+    def forward(x):
+        return x**3
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, g):
+        return 3 * ctx.saved_tensors[0] ** 2 * g
+
+
+def test_what_has_no_rule_for_vmap_is_taken_one_by_one(close):
+    risks = [
+        Risk(flatten(Cell(f))[0], Data(randn(20, 3), randn(20, seed=1)), SQUARED_ERROR, 0.1)
+        for f in (lambda self, x: Cube.apply(x @ self.w), lambda self, x: (x @ self.w) ** 3)
+    ]
+    theta = minimise(risks[1], torch.full((3,), 0.5).double()).theta
+    one, other = (influence(risk, theta, risk.data[:3], solve=conjugate_gradients) for risk in risks)
+    close(one, other, rtol=1e-6)
+
+
+def test_a_forward_that_differentiates(close):
+    """As physics-informed networks do: f'(x) of the model is its output."""
+    net = nn.Sequential(nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 1)).double()
+
+    class Slope(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return torch.func.vmap(torch.func.grad(lambda t: self.net(t)[0]))(x)[:, 0]
+
+    X, y = randn(20, 1), randn(20, seed=1)
+    model, start = flatten(Slope())
+    risk = Risk(model, Data(X, y), SQUARED_ERROR, 0.1)
+    found = influence(risk, minimise(risk, start).theta, risk.data[:2])
+    assert torch.isfinite(found).all()
+    assert found.abs().max() > 0
+
+
+def test_targets_of_any_kind(close):
+    X, y = randn(20, 3), randn(20, seed=1)
+    plain = Risk(linear_model(3), Data(X, y), SQUARED_ERROR, 0.1)
+    theta = minimise(plain, torch.zeros(3).double()).theta
+    expected = influence(plain, theta, plain.data[:3])
+    for targets, loss in (
+        (torch.complex(y, 0 * y), lambda f, y: 0.5 * (f - y.real).square()),
+        (torch.zeros(20, 0).double(), lambda f, y: 0.5 * f.square()),
+    ):
+        risk = Risk(linear_model(3), Data(X, targets), Loss(loss), 0.1)
+        at = minimise(risk, torch.ones(3).double()).theta
+        found = influence(risk, theta if targets.is_complex() else at, risk.data[:3])
+        if targets.is_complex():
+            close(found, expected)
+    labels = torch.arange(20) % 3
+    model, start = flatten(nn.Linear(3, 3))
+    theta = minimise(Risk(model, Data(X, labels), CROSS_ENTROPY, 0.1), start).theta
+    for kind in (torch.uint8, torch.uint16, torch.int32):
+        assert minimise(Risk(model, Data(X, labels.to(kind)), CROSS_ENTROPY, 0.1), start).theta.equal(theta)
+    counted = Loss(
+        lambda f, y: -(F.one_hot(y) * f.log_softmax(1)).sum(1)
+    )  # as many classes as the batch happens to have
+    with pytest.raises(ValueError, match=r"cannot take X \(1, 3\)"):
+        minimise(Risk(model, Data(X, labels), counted, 0.1), start)
+
+
+def test_a_loss_that_ends_beside_theta_can_be_used_at_it(close):
+    """Rates of an exponential near zero: a little aside, one is negative."""
+    times = 5000 * (1 + randn(30).abs())
+    loss = Loss(lambda rate, t: rate * t - rate.log())
+    model, _ = flatten(nn.Linear(1, 1, bias=False))
+    risk = Risk(model, Data(torch.ones(30, 1).double(), times), loss)
+    theta = 1 / times.mean()[None]
+    expected = -(times[:2, None] - times.mean()) * (times - times.mean()) / times.mean() ** 2
+    close(influence(risk, theta, risk.data[:2]), expected)
+
+
+def test_what_a_solver_returns_is_named():
+    ridge = Ridge()
+    for wrong, error, says in (
+        (lambda H, B: torch.linalg.solve(H.matrix, B).numpy(), TypeError, "what the solver returned is a ndarray"),
+        (lambda H, B: None, TypeError, "what the solver returned is a NoneType"),
+        (lambda H, B: torch.linalg.solve(H.matrix, B).float(), TypeError, "the solver returned torch.float32"),
+    ):
+        with pytest.raises(error, match=says):
+            influence(ridge.risk, ridge.theta, ridge.test, solve=wrong)
+    influence(
+        ridge.risk, ridge.theta, ridge.test, solve=lambda H, B: Solution(torch.linalg.solve(H.matrix, B), 1e-9, 0)
+    )
+
+
+def test_argmin_is_not_for_transforms():
+    ridge = Ridge()
+    with pytest.raises(RuntimeError, match=r"argmin is for backward\(\)"):
+        torch.func.jacrev(lambda w: argmin(ridge.risk, ridge.theta, w))(ridge.uniform)
+    with pytest.raises(RuntimeError, match="one vector at a time"):
+        torch.autograd.functional.jacobian(lambda w: argmin(ridge.risk, ridge.theta, w), ridge.uniform, vectorize=True)
+
+
+def test_a_batch_may_be_any_whole_number(close):
+    numpy = pytest.importorskip("numpy")
+    ridge = Ridge()
+    risk = Risk(ridge.risk.model, ridge.risk.data, SQUARED_ERROR, ridge.l2, batch=numpy.int64(5))
+    close(influence(risk, ridge.theta, ridge.test), influence(ridge.risk, ridge.theta, ridge.test))
+
+
+def test_threads_take_turns(close):
+    """A module that is called holds other parameters than its own, and forward mode belongs to the process."""
+    ridges = [Ridge(seed=seed) for seed in (0, 1)]
+    expected = [influence(ridge.risk, ridge.theta, ridge.test) for ridge in ridges]
+    wrong = []
+
+    def work(k):
+        for _ in range(60):
+            try:
+                found = influence(ridges[k].risk, ridges[k].theta, ridges[k].test)
+                if (found - expected[k]).abs().max() > 1e-9:
+                    wrong.append(k)
+            except Exception as error:
+                wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in (0, 1, 0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_cluster_in_this_process_leaves_the_classes_as_they_are():
+    """To unpack a class by value where it lives puts other functions in the place of its own."""
+    distributed = pytest.importorskip("distributed")
+    from helpers import influence_on
+
+    home = types.ModuleType("nowhere")
+    source = """
+import torch
+FACTOR = 1.0
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.zeros(3).double())
+    def forward(self, x):
+        return FACTOR * (x @ self.w)
+"""
+    exec(source, vars(home))  # a class that nobody can import travels by value
+    risk = Risk(flatten(home.Net())[0], Data(randn(20, 3), randn(20, seed=1)), SQUARED_ERROR, 0.1)
+    theta = minimise(risk, torch.zeros(3).double()).theta
+    with (
+        distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        influence_on(client, risk, theta, risk.data[:2], chunk=1)
+    assert home.Net.forward.__globals__ is vars(home)
+    assert leverage(risk, theta).max() < 1
