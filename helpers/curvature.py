@@ -160,6 +160,13 @@ class HessianOperator:
         return self.risk.scale(self.theta, self.weights, self._without_damping)
 
     @cached_property
+    def rounding(self) -> float:
+        """What of ``‖∇R‖`` may be rounding: also where the examples that have a weight are fitted perfectly."""
+        single = self.risk._gradients(self.theta, *self.risk.spread()).norm(dim=1).square().mean().sqrt()
+        natural = max(self.scale, float(single * self.weights.abs().sum()))
+        return 1e3 * torch.finfo(self.theta.dtype).eps * natural
+
+    @cached_property
     def _without_damping(self) -> Products:
         return self.risk.products(self.theta, self.weights)
 

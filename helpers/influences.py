@@ -163,9 +163,10 @@ def argmin(risk: Risk, theta: Tensor, weights: Tensor) -> Tensor:
 
 
 def _refuse_transforms(tensor: Tensor) -> None:
-    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+    kinds = torch._C._functorch
+    if kinds.is_functorch_wrapped_tensor(tensor) or kinds.is_legacy_batchedtensor(tensor):
         raise RuntimeError(
-            "argmin is for backward() and torch.autograd.grad, one vector at a time: not for torch.func."
+            "argmin is for backward() and torch.autograd.grad, one vector at a time, not for torch.func."
         )
 
 

@@ -174,15 +174,15 @@ def minimum_is_near(H: HessianOperator, gtol: float | None = None) -> bool:
     """Whether Newton's step from here is short, takes away the gradient along itself, and next to nothing of the loss.
     Where the risk only falls, as ``exp(-t)`` does, a good third of the gradient stays however far one has gone. And a
     gradient that is small beside others may be one in other units, or the residuals of a fit that is nearly exact."""
-    rounding = 1e3 * torch.finfo(H.theta.dtype).eps * H.scale
-    if H.gradient_norm <= rounding:
+    if H.gradient_norm <= H.rounding:
         return True  # nobody sees more
     s = newton_step(H)
     had, left = s @ H.gradient, s @ H.risk.gradient(H.theta - s, H.weights)
     short = s.norm() <= _NEAR * (1 + H.theta.norm())
-    loss = H.weights.abs() @ H.risk.losses(H.theta).abs()
+    losses, w = H.risk.losses(H.theta).abs(), H.weights.abs()
+    loss = w @ losses + torch.finfo(losses.dtype).eps ** 0.5 * w.sum() * losses.mean()  # as in `Risk.scale`
     more = (left > 0.1 * had) | (had > max(gtol or 0.0, BROUGHT[H.theta.dtype]) * loss)
-    return bool(short & ~(more & (had > rounding * s.norm())))
+    return bool(short & ~(more & (had > H.rounding * s.norm())))
 
 
 def newton_step(H: HessianOperator) -> Tensor:
@@ -213,7 +213,7 @@ def has_kink(H: HessianOperator) -> bool:
         ahead, behind = (risk.gradient(theta + side * d, H.weights) for side in (part, -part))
         return (ahead - behind - part * stated).norm()
 
-    return bool((seen := jump(1.0)) > 10 * stated.norm() + 1e3 * eps * H.scale) and bool(jump(0.125) > seen / 2)
+    return bool((seen := jump(1.0)) > 10 * stated.norm() + H.rounding) and bool(jump(0.125) > seen / 2)
 
 
 @torch.inference_mode(False)
@@ -484,8 +484,7 @@ def cause(H: HessianOperator, tolerance: float) -> str:
         return not_finite(risk, theta)
     if H.scale < 1e-9 * risk.scale(torch.zeros_like(theta), H.weights):
         return _FALLING
-    seen = 1e3 * torch.finfo(theta.dtype).eps * H.scale  # less is rounding
-    if has_kink(H) or (norm > max(tolerance, seen) and _kink(H)):
+    if has_kink(H) or (norm > max(tolerance, H.rounding) and _kink(H)):
         return _KINK
     smallest = float(H.eigenvalues[0])
     if risk.model.p <= 4 * _DENSE_UP_TO:
@@ -509,7 +508,7 @@ def cause(H: HessianOperator, tolerance: float) -> str:
         )
     if theta.dtype == torch.float32:
         return "float32 has few digits for this: use float64 (flatten, data.to(torch.float64)), or a larger gtol"
-    if tolerance < norm <= seen:
+    if tolerance < norm <= H.rounding:
         return "what is left is rounding, so use a larger gtol"
     y = risk.data.y[H.weights != 0]
     if y.is_floating_point() and not 1e-3 <= (size := float(y.abs().max())) <= 1e3:

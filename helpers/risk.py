@@ -342,15 +342,18 @@ class Risk:
 
         The root mean square of a few single gradients; or, where the model fits nearly exactly and these vanish,
         ``‖Hθ‖``, the gradient that shrinking the parameters to nothing would leave (by the `products` there, if given).
-        Where theta is zero as well, what is left is next to nothing.
+        Where theta is zero as well, what is left is next to nothing. Examples without weight count for next to nothing.
         """
         theta = self.check_theta(theta).detach()
         weights = self.check_weights(weights, theta)
-        heard = self if bool((weights != 0).all()) else self.part(weights.nonzero().flatten())
-        G = self._gradients(theta, *heard.spread())
-        single = G.norm(dim=1).square().mean().sqrt() * weights.abs().sum()
+        eps, heard = torch.finfo(theta.dtype).eps, weights.nonzero().flatten()
+        single = self._gradients(theta, *self.spread()).norm(dim=1).square().mean().sqrt()
+        if len(heard) < self.n:
+            G = self._gradients(theta, *self.part(heard).spread())
+            single = eps**0.5 * single + G.norm(dim=1).square().mean().sqrt()
+        single = single * weights.abs().sum()
         products = products or self.products(theta, weights)
-        nearly = theta + torch.finfo(theta.dtype).eps ** 2.5 * direction(theta)
+        nearly = theta + eps**2.5 * direction(theta)
         return float(torch.maximum(single, products(nearly[None])[0].norm()))
 
     def remember_minimum(self, theta: Tensor, weights: Tensor | None) -> None:

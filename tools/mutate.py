@@ -29,11 +29,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED = ("helpers", "tests", "tools", "benchmarks", "book", "conftest.py", "pyproject.toml")
 TESTS = {
-    "auditing": "audit", "cluster": "cluster", "curvature": "curvature solvers", "data": "data examples",
-    "datamodeling": "datamodeling", "files": "files", "influences": "influence what_people_have",
-    "jackknife": "jackknife", "models": "models what_people_have", "optimum": "optimum what_people_have",
+    "auditing": "audit", "cluster": "cluster attacks", "curvature": "curvature solvers attacks", "data": "data examples",
+    "datamodeling": "datamodeling", "files": "files", "influences": "influence what_people_have attacks",
+    "jackknife": "jackknife attacks", "models": "models what_people_have attacks", "optimum": "optimum what_people_have attacks",
     "page/checks": "checks page", "page/figures": "figures", "page/notebook": "page", "page/typeset": "typeset",
-    "probe": "probe what_people_have", "retraining": "checks retraining", "risk": "risk batches what_people_have",
+    "probe": "probe what_people_have attacks", "retraining": "checks retraining", "risk": "risk batches what_people_have attacks",
     "solvers": "solvers what_people_have",
 }  # fmt: skip
 OTHER = {
