@@ -23,7 +23,7 @@ from torch import Tensor
 from .curvature import HessianOperator, cholesky_solve
 from .data import Data
 from .influences import Convention, predicted_change, test_gradients
-from .optimum import _NUMBERS_AT_ONCE, BROUGHT, is_minimum, minimise_many
+from .optimum import _NUMBERS_AT_ONCE, BROUGHT, check_minimum, is_minimum, minimise_many
 from .retraining import Agreement, actual_change, agreement, leave_out_weights, rank_correlation
 from .risk import Risk
 
@@ -228,9 +228,11 @@ def leverage(risk: Risk, theta: Tensor, weights: Tensor | None = None) -> Tensor
     without a gradient. Above 1 where ``H`` without this part is negative along ``m``: then it is no share.
 
     Raises:
+        NotStationary: if ``theta`` is no minimum with these weights, as in `influence`.
         NotPositiveDefinite: with the smallest eigenvalue, if ``H`` is not positive definite.
     """
     H = HessianOperator(risk, theta, weights)
+    check_minimum(H)
     return _leverage(H, H.weights[:, None] * torch.cholesky_solve(risk.gradients(theta).T, H.factor).T)
 
 
@@ -286,12 +288,15 @@ def _at_the_point(H: HessianOperator, d: Tensor, condition: float, gtol: float) 
     stationary, minimum = norm <= gtol * scale, bool(is_minimum(H.theta, 0.0, d))
     gradient = f"at most {gtol:.0e} of its scale" if stationary else f"{norm:.1e}, more than {gtol:.0e} of its scale"
     curvature = f"condition number {condition:.0f}" if minimum else f"{int((d < 0).sum())} of {len(d)} negative"
+    remedy = "no minimum: train on, start elsewhere, raise the L2, or see fix_gauge"
+    if not minimum and H.curves_up and H.is_stiff:
+        remedy = "its units hide the rest: bring the inputs to one scale"
     return (
         _finding(stationary, "stationary", f"gradient norm {gradient}" + ("" if stationary else f" {scale:.1e}"),
                  "train on to a minimum, minimise(risk, theta), and see that the risk is what was trained",
                  "do not trust"),
         _finding(minimum, "positive definite", f"smallest eigenvalue {float(d[0]):.2g}, {curvature}",
-                 "no minimum: train on, start elsewhere, raise the L2, or see fix_gauge", "do not trust"),
+                 remedy, "do not trust"),
     )  # fmt: skip
 
 

@@ -258,7 +258,7 @@ def _name(*inputs: Any, seen: dict[int, Any] | None = None) -> str:
             if not isinstance(value, Tensor):
                 return None
             content = value.detach().cpu().contiguous().flatten().view(torch.uint8)  # NumPy has no bfloat16
-            return str(value.dtype), tuple(value.shape), content.numpy().tobytes()
+            return str(value.dtype), tuple(value.shape), content.numpy().tobytes(), sorted(vars(value).items())
 
         def reducer_override(self, value: Any) -> Any:
             if isinstance(value, functools._lru_cache_wrapper | functools.cached_property):

@@ -99,13 +99,13 @@ def not_positive_definite(smallest: float, found: str = "its smallest eigenvalue
 
 
 def refuse_unsolvable(B: Tensor, along: Tensor) -> None:
-    """Raise if a column of ``B`` (p, m) has more than a millionth of its length ``along`` (m,) flat directions."""
+    """Raise if columns of ``B`` (p, m) have more than rounding of their length ``along`` (m,) flat directions."""
     share = float(torch.where(along > 0, along / B.norm(dim=0), 0.0).max())
-    if share > 1e-6:
+    if share > torch.finfo(B.dtype).eps ** 0.4:
         raise NotPositiveDefinite(
             f"H is singular, and a right-hand side has {share:.1e} of its length along directions in which H is flat: "
-            "it has no solution. This is no symmetry: a test loss changes where no training loss does. Raise the L2 "
-            "strength, or damp."
+            "it has no solution. This is no symmetry: a test loss changes where no training loss does; or theta is not "
+            "near enough to its minimum to tell. Train on, raise the L2 strength, or damp."
         )
 
 
@@ -164,7 +164,7 @@ class HessianOperator:
         """What of ``‖∇R‖`` may be rounding: also where the examples that have a weight are fitted perfectly."""
         single = self.risk._gradients(self.theta, *self.risk.spread()).norm(dim=1).square().mean().sqrt()
         natural = max(self.scale, float(single * self.weights.abs().sum()))
-        return 1e3 * torch.finfo(self.theta.dtype).eps * natural
+        return min(1e3 * torch.finfo(self.theta.dtype).eps, 1e-5) * natural
 
     @cached_property
     def _without_damping(self) -> Products:
@@ -231,7 +231,9 @@ class HessianOperator:
         no soft one. What may be rounding beside the largest, and has no gradients to match, is left small."""
         stiffness, eps = self.matrix.diagonal().abs(), torch.finfo(self.theta.dtype).eps
         G, loss = self.risk._gradients(self.theta, *self.risk.spread()), self.risk.losses(self.theta).abs().mean()
-        known = (stiffness > 10 * eps * stiffness.max()) | (G.square().mean(0) > 1e-3 * stiffness * loss)
+        size = G.square().mean(0)
+        known = (size > 1e-3 * stiffness * loss) & (size > (1e3 * eps) ** 2 * size.max())
+        known |= stiffness > 10 * eps * stiffness.max()
         return torch.where(known, stiffness, stiffness.max()).clamp(min=torch.finfo(self.theta.dtype).tiny).rsqrt()
 
     @cached_property
@@ -272,22 +274,26 @@ class HessianOperator:
 
     @cached_property
     def flat_is_silent(self) -> bool:
-        """Whether no loss of an example changes along the directions that are flat, as far as digits tell: against its
-        gradient, and, over a way as long as theta, against the loss; the first says nothing where gradients explode.
-        Where a fit is perfect, both vanish, and what is rounding beside ``Hθ`` is silent."""
+        """Whether no loss of an example changes along the directions that are flat, as far as digits tell: so little
+        that the direction, solved for, would add nothing; and, over a way as long as theta, little against the loss.
+        Where a fit is perfect, both vanish, and what is rounding beside ``Hθ`` is silent. Nor may the risk fall."""
         theta, risk, unit, g = self.theta, self.risk, self.unit, self.gradient
         N = unit * self.in_units[1][:, self.is_flat].T
         if not len(N) or self.is_stiff:
             return not len(N)
-        slopes, loss = risk.slopes(theta, N).abs().max(), risk.losses(theta).abs().mean()
+        slopes, loss = risk.slopes(theta, N).abs().amax(1), risk.losses(theta).abs().mean()
         steepest = (unit * risk._gradients(theta, *risk.spread())).norm(dim=1).max()
         rounding = 1e-12 * ((unit * (self @ theta)).norm() + steepest)
         if (N @ g).norm() > 0.5 * (unit * g).norm() > 0.5 * rounding:
             return False  # the risk falls along them: along a symmetry there is no force
-        d = self.in_units[0]
-        known = min(1e-5, 10 * self.zero(d, unit) / float(d[~self.is_flat].abs().min()))  # so well are they known
-        silent = (slopes <= known * steepest) & (slopes * (theta / unit).norm() <= 1e-3 * loss)
-        return bool(silent | (slopes <= rounding))
+        d, size = self.in_units[0], (theta / unit).norm()
+        adds = slopes**2 / d[self.is_flat].abs().clamp(min=rounding_of(d))  # to the influences, if they were solved for
+        silent = (adds <= 1e-4 * steepest**2) & (slopes * size <= 1e-3 * loss)
+        if not bool((silent | (slopes <= rounding)).all()):
+            return False
+        R = risk(theta, self.weights)
+        aside = [risk(theta + t * size * v, self.weights) for v in N for t in (-0.1, -0.03, 0.03, 0.1)]
+        return bool(torch.stack(aside).min() >= R - 1e-10 * (loss + R.abs()) - rounding * size)
 
     def solve_but_for(self, flat: Tensor, B: Tensor) -> Tensor:
         """``X`` (p, m) with ``HX = B`` but for what ``B`` has along those eigenvectors `in_units` that are ``flat``."""

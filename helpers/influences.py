@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from .curvature import HessianOperator, cholesky_solve, refuse_unsolvable
 from .data import Data, check_tensor, check_weights
-from .optimum import check_curvature, check_minimum, minimise
+from .optimum import check_curvature, check_excess, check_minimum, minimise
 from .risk import Risk
 from .solvers import NotSolved, Solution, direct, pseudo_inverse, refined
 
@@ -63,8 +63,11 @@ def influence(
     Raises:
         NotStationary: with the gradient norm, if ``theta`` is not a stationary point; or none is near, or it has a
             kink, see `check_minimum`.
-        NotPositiveDefinite: with the smallest eigenvalue (or a curvature met), if ``H`` is not positive definite.
-        NotSolved: with the residual, if a solver did not converge, or says itself that its answer is no better than 0.
+        NotPositiveDefinite: with the smallest eigenvalue (or a curvature met), if ``H`` is not positive definite; or if
+            a test loss changes along a flat direction.
+        NotSolved: with the residual, if a solver did not converge, says itself that its answer is no better than 0, or
+            leaves some parameters out.
+        TypeError: if the solver returns no tensor in the format of ``theta``.
         MemoryError: if the solver needs more memory than there is.
     """
     check_tensor("theta", theta)
@@ -87,6 +90,8 @@ def influence(
         raise NotSolved(f"the solver returned shape {shapes}, or no finite numbers.", X)
     if not worst < 1:
         raise NotSolved(f"the solver reports a residual of {worst:.1e} of a right-hand side: no better than X = 0.", X)
+    if gtol != float("inf"):
+        check_excess(H, gtol)
     if by_steps and isinstance(solution, Solution):
         check_residual(H, X, G_test.T, worst)
     return -risk.slopes(theta, X.T.contiguous())
@@ -94,11 +99,15 @@ def influence(
 
 def check_residual(H: HessianOperator, X: Tensor, B: Tensor, worst: float) -> None:
     """Raise `NotSolved` where the residual is small only beside other parameters, in units of their own. How much each
-    of them counts is told by what ``H`` makes of random vectors."""
+    of them counts is told by what ``H`` makes of random vectors. Who solved with another matrix, damped or
+    approximate, knows it."""
+    R = H @ X - B
+    if float((R.norm(dim=0) / B.norm(dim=0)).nan_to_num(0.0).max()) > 2 * worst + 1e-12:
+        return
     Z = torch.randn(len(X), 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
     size = (H @ Z.to(X)).norm(dim=1)
     size = size.clamp(min=1e-9 * float(size.max()))[:, None]
-    missed = float(((H @ X - B) / size).norm(dim=0).div((B / size).norm(dim=0)).nan_to_num(0.0).max())
+    missed = float((R / size).norm(dim=0).div((B / size).norm(dim=0)).nan_to_num(0.0).max())
     if missed > max(0.01, 5 * worst):
         raise NotSolved(
             f"the residual is {worst:.1e} of a right-hand side, but {missed:.1e} of it if all parameters count alike: "
@@ -110,9 +119,13 @@ def check_residual(H: HessianOperator, X: Tensor, B: Tensor, worst: float) -> No
 def test_gradients(risk: Risk, theta: Tensor, test: Data) -> Tensor:
     """``∇ℓ(z_t, θ)`` as rows (n_test, p); refused if they have a part along directions that `fix_gauge` has pinned."""
     G_test = risk.gradients(theta, test)
-    if risk.gauge is not None:
-        refuse_unsolvable(G_test.T, (G_test @ functional.normalize(risk.gauge[0], dim=0)).norm(dim=1))
+    _refuse_pinned(risk, G_test)
     return G_test
+
+
+def _refuse_pinned(risk: Risk, G: Tensor) -> None:
+    if risk.gauge is not None:
+        refuse_unsolvable(G.T, (G @ functional.normalize(risk.gauge[0], dim=0)).norm(dim=1))
 
 
 def predicted_change(influence: Tensor, convention: Convention = "mean", weights: Tensor | None = None) -> Tensor:
@@ -185,6 +198,7 @@ class _Argmin(torch.autograd.Function):
         (v,) = grad_outputs
         _refuse_transforms(v)
         weights, theta = ctx.saved_tensors
+        _refuse_pinned(ctx.risk, v[None])
         # Stationarity, ∇R(θ̂(w), w) = 0, differentiated with respect to w:  H dθ̂/dw + Gᵀ = 0.
         H, G = ctx.risk.hessian(theta, weights), ctx.risk.gradients(theta)
         return -G @ cholesky_solve(H, v), None, None

@@ -45,6 +45,10 @@ _KINK = (
     "the risk has a kink there: its slope jumps however short the step, as with ReLU, max-pooling or absolute values. "
     "It is not smooth, so no gradient vanishes for a reason; use a smooth activation (tanh, GELU, softplus) and loss"
 )
+_REPLACED = (
+    "its Hessian is not the derivative of its gradient there: something in forward or in the loss stops or replaces "
+    "derivatives (detach, no_grad, a custom backward) for some of the examples"
+)
 _FALLING = (
     "the risk only falls more and more slowly there, as where classes can be separated, or one has no example, or "
     "where the training is not at its end: no minimum is near. Train on (minimise); if that finds none, raise the L2"
@@ -163,11 +167,29 @@ def check_minimum(H: HessianOperator, gtol: float | None = None) -> None:
         return
     if why := flaw(H):
         raise NotStationary(f"theta is stationary to gtol, but no smooth minimum: {why}.")
+    H.risk.refuse_mixing(H.theta)
 
 
 def flaw(H: HessianOperator, gtol: float | None = None) -> str:
     """Why a point without a gradient is no minimum, whatever its curvature; empty where nothing speaks against it."""
-    return _KINK if has_kink(H) else "" if minimum_is_near(H, gtol) else _FALLING
+    if has_kink(H):
+        return _KINK
+    if has_other_curvature(H):
+        return _REPLACED
+    return "" if minimum_is_near(H, gtol) else _FALLING
+
+
+def has_other_curvature(H: HessianOperator) -> bool:
+    """Whether ``H`` is not the derivative of ``∇R`` along a direction drawn at random, however long the step."""
+    d = direction(H.theta)
+    stated = H @ d
+    for step in (1e-5, 1e-7, 1e-3):
+        h = step * (1 + float(H.theta.norm()))
+        ahead, behind = (H.risk.gradient(H.theta + side * d, H.weights) for side in (h, -h))
+        difference = (ahead - behind) / (2 * h) + H.damping * d
+        if (difference - stated).norm() <= 0.01 * torch.maximum(stated.norm(), difference.norm()) + H.rounding / h:
+            return False
+    return True
 
 
 def minimum_is_near(H: HessianOperator, gtol: float | None = None) -> bool:
@@ -179,10 +201,22 @@ def minimum_is_near(H: HessianOperator, gtol: float | None = None) -> bool:
     s = newton_step(H)
     had, left = s @ H.gradient, s @ H.risk.gradient(H.theta - s, H.weights)
     short = s.norm() <= _NEAR * (1 + H.theta.norm())
+    more = bool(left > 0.1 * had) or has_excess(H, s, gtol)
+    return bool(short) and not (more and bool(had > H.rounding * s.norm()))
+
+
+def has_excess(H: HessianOperator, step: Tensor, gtol: float | None) -> bool:
+    """Whether Newton's ``step`` (p,) would take away more than next to nothing of the loss."""
     losses, w = H.risk.losses(H.theta).abs(), H.weights.abs()
     loss = w @ losses + torch.finfo(losses.dtype).eps ** 0.5 * w.sum() * losses.mean()  # as in `Risk.scale`
-    more = (left > 0.1 * had) | (had > max(gtol or 0.0, BROUGHT[H.theta.dtype]) * loss)
-    return bool(short & ~(more & (had > H.rounding * s.norm())))
+    return bool(step @ H.gradient > max(gtol or 0.0, BROUGHT[H.theta.dtype]) * loss)
+
+
+def check_excess(H: HessianOperator, gtol: float | None) -> None:
+    """Raise `NotStationary` where the factor that a solver has left knows of an excess that few products do not see."""
+    if len(H.theta) > _DENSE_UP_TO and "factor" in vars(H) and H.gradient_norm > H.rounding:
+        if has_excess(H, torch.cholesky_solve(H.gradient[:, None], H.factor)[:, 0], gtol):
+            raise NotStationary(f"theta is stationary to gtol, but {_FALLING}.")
 
 
 def newton_step(H: HessianOperator) -> Tensor:
@@ -275,8 +309,8 @@ def fix_gauge(risk: Risk, theta: Tensor, weights: Tensor | None = None) -> Risk:
 
     Two linear maps in a row (a factorised matrix, LoRA, the queries and keys of attention) can be rotated against each
     other, and with equal L2 nothing changes: ``H`` has zero eigenvalues at every minimum. ``½‖Nᵀ(θ - θ̂)‖²`` is added,
-    with ``N`` the flat directions at ``theta``, each as stiff as the softest of the others. No gradient of an example
-    has a part along them, so no prediction changes, here or in a retraining.
+    with ``N`` the flat directions at ``theta``, each as stiff as the softest of the others. No training loss changes
+    along them, here or in a retraining; a test loss that does has no one influence, and `influence` refuses it.
 
     Args:
         theta: a stationary point (p,), for instance the ``theta`` of the exception that sent you here.
@@ -327,6 +361,7 @@ def minimise(
         if H.scale > 1e-3 * scale:
             break  # else what was small at the start is large against tiny targets
     if found.certified[0] and not flaw(H, gtol):
+        risk.refuse_mixing(theta)
         risk.remember_minimum(theta, weights)
         return Certificate(theta, norm, smallest)
     why = cause(H, found.tolerance)
@@ -506,6 +541,8 @@ def cause(H: HessianOperator, tolerance: float) -> str:
         return (
             f"it is near a saddle (smallest eigenvalue of the Hessian {smallest:.1e}): start elsewhere, or raise the L2"
         )
+    if has_other_curvature(H):
+        return _REPLACED
     if theta.dtype == torch.float32:
         return "float32 has few digits for this: use float64 (flatten, data.to(torch.float64)), or a larger gtol"
     if tolerance < norm <= H.rounding:
@@ -532,6 +569,7 @@ def not_finite(risk: Risk, theta: Tensor) -> str:
 def _kink(H: HessianOperator) -> bool:
     """Whether the slope along ``-∇R`` jumps a little ahead: by much, however short the step."""
     d, length = -H.gradient / H.gradient_norm, 1 + float(H.theta.norm())
+    curvature = float(d @ (H @ d))
 
     def slope(t: float) -> float:
         return float(H.risk.gradient(H.theta + t * length * d, H.weights) @ d)
@@ -545,7 +583,8 @@ def _kink(H: HessianOperator) -> bool:
                 high, above = middle, between
             else:
                 low, below = middle, between
-        if abs(above - below) > 0.03 * H.gradient_norm:  # over a step of 1e-9 or less
+        smooth = 10 * abs(curvature) * (high - low) * length  # over a step of 1e-9 or less
+        if abs(above - below) > 0.03 * H.gradient_norm + smooth:
             return True
     return False
 

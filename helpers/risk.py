@@ -161,6 +161,8 @@ class Risk:
                 f"l2 gives no strength ({error}): it must be a number, a tensor with one a parameter, "
                 f"({self.model.p},), or a function of the parameter's name that returns a number."
             ) from error
+        if isinstance(l2, Tensor) and l2.requires_grad:
+            raise ValueError("l2 requires gradients, and nothing here gives it any: l2.detach().")
         if strengths.ndim or isinstance(l2, Tensor):
             object.__setattr__(self, "l2", differentiable(l2 if isinstance(l2, Tensor) else strengths))
         if bad := strengths[~((strengths >= 0) & strengths.isfinite())].tolist():
@@ -390,7 +392,7 @@ class Risk:
         for at in (beside(theta), theta):  # beside theta, a loss may end
             try:
                 self._known.update(probe(self._losses, self.model, at, *self.spread()))
-                self._refuse_rare_company(at)
+                self.refuse_mixing(at)
                 refuse_replaced(self._in_parts, self.slopes(at, direction(at)[None])[0], at)
                 return
             except Exception as error:
@@ -398,9 +400,11 @@ class Risk:
                 if at is theta or not isinstance(error, NoFiniteLoss):
                     raise
 
+    @one_at_a_time
     @torch.no_grad()
-    def _refuse_rare_company(self, theta: Tensor) -> None:
-        """Of all examples, once: that the few which were probed have a loss of their own says nothing of a rare one."""
+    def refuse_mixing(self, theta: Tensor) -> None:
+        """Raise ValueError if an example has no loss of its own at ``theta``: of all examples, since what the few that
+        were probed have elsewhere says nothing of a rare one, or of this place."""
         X, y = self.data.X, self.data.y
         size = self._batch()
         edges = [0, *range(max(1, min(size, self.n) // 3), self.n, size), self.n]

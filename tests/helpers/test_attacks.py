@@ -261,10 +261,11 @@ def test_a_solver_that_leaves_a_parameter_out_is_told(close):
     assert said.residuals.max() < 0.1
     with pytest.raises(NotSolved, match="if all parameters count alike"):
         influence(risk, theta, test, solve=lambda H, B: lissa(H, B, scale=2.0, depth=500))
-    exact = torch.linalg.solve(risk.hessian(theta), B)
-    lie = exact * torch.tensor([[1.0], [1.0], [0.5]])
+    factor = torch.linalg.cholesky(risk.hessian(theta))
+    half_heard = B * torch.tensor([[1.0], [1.0], [0.5]])
+    exact, lie = (torch.cholesky_solve(heard, factor) for heard in (B, half_heard))
     for X, right in ((exact, True), (lie, False)):
-        says = Solution(X, torch.full((4,), 1e-9), 0)
+        says = Solution(X, torch.full((4,), 1e-4), 0)  # which is true of both
         if right:
             close(influence(risk, theta, test, solve=lambda H, B, says=says: says), influence(risk, theta, test))
         else:
@@ -474,3 +475,213 @@ class Net(torch.nn.Module):
         influence_on(client, risk, theta, risk.data[:2], chunk=1)
     assert home.Net.forward.__globals__ is vars(home)
     assert leverage(risk, theta).max() < 1
+
+
+# --------------------------------------------------------------------------------------------------- the second round
+
+
+def twins(apart, n=60):
+    """Two columns that are nearly one, and a third."""
+    a, noise, c = randn(n, 1), randn(n, 1, seed=1), randn(n, 1, seed=2)
+    X = torch.cat([a, a + apart * noise, c], 1)
+    return Data(X, a[:, 0] + c[:, 0] + 0.5 * randn(n, seed=3))
+
+
+def test_nearly_dependent_columns_are_no_symmetry():
+    """Along the difference of two twins slopes are small, and the curvature is the square of that."""
+    risk = Risk(linear_model(3), twins(1e-6), SQUARED_ERROR)
+    with pytest.raises(NotAMinimum, match="bring the inputs to one scale") as stopped:
+        minimise(risk, torch.tensor([0.5, 0.5, 1.0]).double())
+    theta = stopped.value.theta + 1e-8 * randn(3, seed=5)
+    for ask in (
+        lambda: influence(risk, theta, risk.data[:3], solve=pseudo_inverse),
+        lambda: influence(fix_gauge(risk, theta), theta, risk.data[:3]),
+    ):
+        with pytest.raises((NotPositiveDefinite, NotAMinimum)):
+            ask()
+
+
+def test_a_loss_that_mixes_examples_only_where_training_ends():
+    def loss(f, y):
+        return 0.5 * (f - y).square() + 0.5 * F.relu(f.mean() - 2).square()
+
+    X = 1 + 0.3 * randn(30, 1)
+    data = Data(X, 4 * X[:, 0] + 0.5 * randn(30, seed=1))
+    Risk(linear_model(1), data, Loss(loss))(torch.zeros(1).double())  # nothing to see there
+    with pytest.raises(ValueError, match="depends on the other examples"):
+        minimise(Risk(linear_model(1), data, Loss(loss)), torch.zeros(1).double())
+
+
+def test_a_second_derivative_that_is_wrong_for_a_few_examples():
+    """The slope is right, and a factor in it is taken for a constant."""
+
+    def forward(self, x):
+        f = x @ self.w
+        few = x[:, 0] > 1.5
+        cube = (f**2).detach() * f * 3 - 2 * (f**3).detach()  # as large as f³, and of the same slope
+        return torch.where(few, f + 0.3 * cube, f)
+
+    X = randn(300, 3)
+    risk = Risk(flatten(Cell(forward))[0], Data(X, X @ torch.tensor([1.0, -0.5, 0.3]).double()), SQUARED_ERROR, 0.05)
+    with pytest.raises((ValueError, NotStationary, NotAMinimum, NotConverged)) as refused:
+        influence(risk, minimise(risk, torch.zeros(3).double()).theta, risk.data[:3])
+    assert "not the derivative" in str(refused.value)
+
+
+def test_flat_to_the_second_order_and_falling_beyond():
+    """An adapter that begins at zero beside a trained line: no curvature, a cubic fall."""
+
+    X = randn(60, 2)
+    y = X @ torch.tensor([1.0, -0.5]).double() + 0.13 * X[:, 0] ** 3 + 0.5 * randn(60, seed=1)
+    model, theta = flatten(Bent(torch.linalg.lstsq(X, y[:, None]).solution[:, 0]))
+    risk = Risk(model, Data(X, y), SQUARED_ERROR)
+    for solve in (pseudo_inverse, conjugate_gradients):
+        with pytest.raises(NotPositiveDefinite):
+            influence(risk, theta, risk.data[:3], solve=solve)
+    with pytest.raises(NotAMinimum):
+        fix_gauge(risk, theta)
+
+
+class Bent(nn.Module):
+    """``a·x + v tanh(u·x)`` with ``u = 0``."""
+
+    def __init__(self, a):
+        super().__init__()
+        self.a, self.u = nn.Parameter(a.clone()), nn.Parameter(torch.zeros(2).double())
+        self.v = nn.Parameter(torch.tensor(0.7).double())
+
+    def forward(self, x):
+        return x @ self.a + self.v * torch.tanh(x @ self.u)
+
+
+@pytest.mark.parametrize("inputs", [20, 600])
+def test_a_weak_saddle_is_no_symmetry(inputs):
+    """Its negative eigenvalue is a ten-millionth of the largest, and theta is known to seven digits."""
+
+    class Product(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w, self.uv = nn.Parameter(torch.zeros(inputs)), nn.Parameter(torch.zeros(2))
+
+        def forward(self, x):
+            return x @ self.w + 1e-6 * self.uv[0] * self.uv[1] * x[:, 0] ** 2
+
+    X = randn(4 * inputs, inputs)
+    y = X @ randn(inputs, seed=2) / inputs**0.5 + randn(len(X), seed=1) + 0.1 * X[:, 0] ** 2
+    theta = torch.cat([torch.linalg.lstsq(X, y).solution, torch.zeros(2).double()]).float().double()
+    risk = Risk(flatten(Product())[0], Data(X, y), SQUARED_ERROR)
+    for solve in (pseudo_inverse, conjugate_gradients):
+        with pytest.raises(NotPositiveDefinite):
+            influence(risk, theta, risk.data[:2], solve=solve)
+
+
+def test_an_excess_that_only_the_whole_matrix_sees():
+    """Of 600 parameters two are twins, and training stopped between them: the gradient there is drowned by another."""
+    n, p, apart = 900, 600, 3e-5
+    Z = randn(n, p)
+    X = Z.clone()
+    X[:, 1] = Z[:, 0] + apart * Z[:, 1]
+    y = X @ torch.ones(p, dtype=torch.float64) + 1e-5 * randn(n, seed=1)
+    best = torch.linalg.lstsq(Z, y).solution  # in the basis of Z
+    theta = best.clone()
+    theta[0], theta[1] = best[0] - best[1] / apart, best[1] / apart
+    risk = Risk(linear_model(p), Data(X, y), SQUARED_ERROR)
+    influence(risk, theta, risk.data[:2])
+    off = theta.clone()
+    off[0], off[1] = off[0] - 1, off[1] + 1
+    off[2:] += 1e-9 * randn(p - 2, seed=4)
+    assert risk.gradient(off).norm() < 1e-6 * risk.scale(off)
+    with pytest.raises(NotStationary):
+        influence(risk, off, risk.data[:2])
+
+
+def test_float32_knows_what_it_does_not_see(close):
+    """Beside targets of 10⁴ a wrong slope is a gradient of a ten-thousandth."""
+    X, y = randn(60, 1), 1e4 + randn(60, seed=1)
+    risk, theta, test, _ = regression(X, y)
+    risk, theta, test = risk.to(torch.float32), theta.float(), test.to(torch.float32)
+    theta[0] += 0.3
+    with pytest.raises(NotStationary):
+        influence(risk, theta, test, gtol=1e-4)
+
+
+@pytest.mark.parametrize("l2", [0.02, 0.005])
+def test_float32_has_a_pseudo_inverse(l2, close):
+    model, start = flatten(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)), torch.float32)
+    X, y = randn(60, 3), torch.arange(60) % 3
+    X[:, 0] += y
+    risk = Risk(model, Data(X.float(), y), CROSS_ENTROPY, l2)
+    theta = minimise(risk, start).theta
+    close(
+        influence(risk, theta, risk.data[:3], solve=pseudo_inverse), influence(risk, theta, risk.data[:3]), 1e-2, 1e-3
+    )
+
+
+def test_a_damped_solver_is_the_readers_own(close):
+    ridge = Ridge()
+
+    def damped(H, B):
+        return conjugate_gradients(HessianOperator(H.risk, H.theta, H.weights, damping=0.1), B)
+
+    g, g_test = ridge.risk.gradients(ridge.theta), ridge.risk.gradients(ridge.theta, ridge.test)
+    H = ridge.hessian(ridge.uniform) + 0.1 * torch.eye(3, dtype=torch.float64)
+    expected = -g_test @ torch.linalg.solve(H, g.T)
+    close(influence(ridge.risk, ridge.theta, ridge.test, solve=damped), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_steep_and_smooth_is_no_kink():
+    """A curvature of 10⁵ explains what the slope does over a billionth."""
+    X = torch.cat([randn(200, 3), 1e3 * (1 + randn(200, 2, seed=1).abs())], 1)
+    y = (torch.rand(200, generator=torch.Generator().manual_seed(2)) < 0.5).double()
+    risk = Risk(flatten(nn.Linear(5, 1))[0], Data(X, y), l2=1e-6)
+    try:
+        minimise(risk, 0.1 * randn(6, seed=3), max_steps=40)
+    except (NotConverged, NotAMinimum) as stopped:
+        assert "kink" not in str(stopped)
+
+
+def test_parameters_without_effect_have_no_units(close):
+    """The biases of attention's keys shift all scores alike: their gradients and curvatures are rounding."""
+
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attend, self.out = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, 1)
+
+        def forward(self, x):
+            return self.out(self.attend(x, x, x, need_weights=False)[0].mean(1))[:, 0]
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = Attention()
+    X, y = randn(40, 3, 4), randn(40, seed=1)
+    model, start = flatten(module)
+    risk = Risk(model, Data(X, y), SQUARED_ERROR, l2=0.02)
+    H = HessianOperator(risk, start)
+    keys = torch.zeros(model.p, dtype=torch.bool)
+    first = 48  # after in_proj_weight come the biases of queries, keys and values
+    assert list(model.shapes)[:2] == ["attend.in_proj_weight", "attend.in_proj_bias"]
+    keys[first + 4 : first + 8] = True
+    without = HessianOperator(Risk(model, Data(X, y), SQUARED_ERROR), start)
+    assert without.unit[keys].max() <= 1.001 * without.unit[~keys].min()
+    assert H.unit[keys].max() < 10
+
+
+def test_what_has_gradients_of_its_own_is_not_the_penaltys():
+    with pytest.raises(ValueError, match="l2 requires gradients"):
+        Risk(linear_model(3), Ridge().risk.data, SQUARED_ERROR, torch.tensor(0.1, requires_grad=True))
+
+
+def test_leverage_wants_the_weights_of_training():
+    ridge = Ridge()
+    w = torch.linspace(0.5, 1.5, ridge.n, dtype=torch.float64) / ridge.n
+    with pytest.raises(NotStationary):
+        leverage(ridge.risk, ridge.minimum(w))
+    leverage(ridge.risk, ridge.minimum(w), w)
+
+
+def test_the_audit_says_that_units_are_in_the_way():
+    risk, theta, test, _ = regression(
+        torch.cat([1e8 * (1 + randn(60, 1).abs()), randn(60, 1, seed=1)], 1), randn(60, seed=2)
+    )
+    assert "bring the inputs to one scale" in str(audit(risk, theta, test))

@@ -14,6 +14,7 @@ from helpers import (
     Data,
     Loss,
     NotPositiveDefinite,
+    NotStationary,
     Risk,
     actual_change,
     agreement,
@@ -54,9 +55,15 @@ def test_a_point_without_a_gradient_has_no_leverage(close):
     close(leverage(risk, torch.zeros(1).double()), torch.zeros(3).double())
 
 
-def test_leverage_at_a_saddle_is_refused(trained):
-    with pytest.raises(NotPositiveDefinite, match="smallest eigenvalue"):
+def test_leverage_is_refused_at_a_saddle_and_where_there_is_no_minimum(trained):
+    with pytest.raises(NotStationary, match="its gradient norm is"):
         leverage(trained.risk, trained.start)
+    flat = Risk(trained.risk.model, trained.risk.data, l2=0.0)
+    saddle = torch.zeros_like(trained.theta)  # all units alike, and silent but for the last bias
+    y = trained.risk.data.y.mean()
+    saddle[-1] = torch.log(y / (1 - y))
+    with pytest.raises(NotPositiveDefinite, match="smallest eigenvalue"):
+        leverage(flat, saddle)
 
 
 def test_leverage_of_one_output_by_formula(trained, close):
