@@ -161,7 +161,7 @@ class HessianOperator:
 
     @cached_property
     def rounding(self) -> float:
-        """What of ``‖∇R‖`` may be rounding: also where the examples that have a weight are fitted perfectly."""
+        """What of ``‖∇R‖`` may be rounding, also where the examples that have a weight are fitted perfectly."""
         single = self.risk._gradients(self.theta, *self.risk.spread()).norm(dim=1).square().mean().sqrt()
         natural = max(self.scale, float(single * self.weights.abs().sum()))
         return min(1e3 * torch.finfo(self.theta.dtype).eps, 1e-5) * natural
@@ -274,9 +274,11 @@ class HessianOperator:
 
     @cached_property
     def flat_is_silent(self) -> bool:
-        """Whether no loss of an example changes along the directions that are flat, as far as digits tell: so little
-        that the direction, solved for, would add nothing; and, over a way as long as theta, little against the loss.
-        Where a fit is perfect, both vanish, and what is rounding beside ``Hθ`` is silent. Nor may the risk fall."""
+        """Whether no loss of an example changes along the directions that are flat, as far as digits tell.
+
+        So little that such a direction, solved for, would add nothing; and, over a way as long as theta, little against
+        the loss. Where a fit is perfect, what is rounding beside ``Hθ`` is silent. Nor may the risk fall along them.
+        """
         theta, risk, unit, g = self.theta, self.risk, self.unit, self.gradient
         N = unit * self.in_units[1][:, self.is_flat].T
         if not len(N) or self.is_stiff:

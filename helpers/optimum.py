@@ -214,9 +214,10 @@ def has_excess(H: HessianOperator, step: Tensor, gtol: float | None) -> bool:
 
 def check_excess(H: HessianOperator, gtol: float | None) -> None:
     """Raise `NotStationary` where the factor that a solver has left knows of an excess that few products do not see."""
-    if len(H.theta) > _DENSE_UP_TO and "factor" in vars(H) and H.gradient_norm > H.rounding:
-        if has_excess(H, torch.cholesky_solve(H.gradient[:, None], H.factor)[:, 0], gtol):
-            raise NotStationary(f"theta is stationary to gtol, but {_FALLING}.")
+    if len(H.theta) <= _DENSE_UP_TO or "factor" not in vars(H) or H.gradient_norm <= H.rounding:
+        return
+    if has_excess(H, torch.cholesky_solve(H.gradient[:, None], H.factor)[:, 0], gtol):
+        raise NotStationary(f"theta is stationary to gtol, but {_FALLING}.")
 
 
 def newton_step(H: HessianOperator) -> Tensor:

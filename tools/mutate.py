@@ -29,12 +29,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED = ("helpers", "tests", "tools", "benchmarks", "book", "conftest.py", "pyproject.toml")
 TESTS = {
-    "auditing": "audit", "cluster": "cluster attacks", "curvature": "curvature solvers attacks", "data": "data examples",
-    "datamodeling": "datamodeling", "files": "files", "influences": "influence what_people_have attacks",
-    "jackknife": "jackknife attacks", "models": "models what_people_have attacks", "optimum": "optimum what_people_have attacks",
+    "auditing": "audit attacks", "cluster": "cluster attacks", "curvature": "curvature solvers attacks",
+    "data": "data examples", "datamodeling": "datamodeling", "files": "files",
+    "influences": "influence what_people_have attacks", "jackknife": "jackknife attacks",
+    "models": "models what_people_have attacks", "optimum": "optimum what_people_have attacks",
     "page/checks": "checks page", "page/figures": "figures", "page/notebook": "page", "page/typeset": "typeset",
-    "probe": "probe what_people_have attacks", "retraining": "checks retraining", "risk": "risk batches what_people_have attacks",
-    "solvers": "solvers what_people_have",
+    "probe": "probe what_people_have attacks", "retraining": "checks retraining",
+    "risk": "risk batches what_people_have attacks", "solvers": "solvers what_people_have",
 }  # fmt: skip
 OTHER = {
     ast.Lt: (ast.LtE, ast.Gt), ast.LtE: (ast.Lt, ast.Gt), ast.Gt: (ast.GtE, ast.Lt), ast.GtE: (ast.Gt, ast.Lt),

@@ -182,7 +182,7 @@ def test_an_example_alone_with_its_feature_has_leverage_one(value):
     """Whatever rounding makes of it: without the example nothing determines the coefficient."""
     X = torch.cat([randn(12, 1), torch.zeros(12, 1).double()], 1)
     X[4, 1] = value
-    risk, theta, test, _ = regression(X, randn(12, seed=1))
+    risk, theta, _, _ = regression(X, randn(12, seed=1))
     with pytest.raises(ValueError, match=r"examples \[4\] hold their outputs alone"):
         cross_validated_losses(risk, theta)
 
@@ -307,7 +307,7 @@ def test_more_digits_than_there_are():
             lambda gtol: influence(ridge.risk, ridge.theta, ridge.test, gtol=gtol),
             lambda gtol: leave_one_out(ridge.risk, ridge.theta, gtol=gtol),
         ):
-            with pytest.raises(ValueError, match="gtol = .* must be positive"):
+            with pytest.raises(ValueError, match=r"gtol = .* must be positive"):
                 ask(gtol)
 
 
