@@ -279,15 +279,13 @@ class HessianOperator:
         So little that such a direction, solved for, would add nothing; and, over a way as long as theta, little against
         the loss. Where a fit is perfect, what is rounding beside ``Hθ`` is silent. Nor may the risk fall along them.
         """
-        theta, risk, unit, g = self.theta, self.risk, self.unit, self.gradient
+        theta, risk, unit = self.theta, self.risk, self.unit
         N = unit * self.in_units[1][:, self.is_flat].T
         if not len(N) or self.is_stiff:
             return not len(N)
         slopes, loss = risk.slopes(theta, N).abs().amax(1), risk.losses(theta).abs().mean()
         steepest = (unit * risk._gradients(theta, *risk.spread())).norm(dim=1).max()
         rounding = 1e-12 * ((unit * (self @ theta)).norm() + steepest)
-        if (N @ g).norm() > 0.5 * (unit * g).norm() > 0.5 * rounding:
-            return False  # the risk falls along them: along a symmetry there is no force
         d, size = self.in_units[0], (theta / unit).norm()
         adds = slopes**2 / d[self.is_flat].abs().clamp(min=rounding_of(d))  # to the influences, if they were solved for
         silent = (adds <= 1e-4 * steepest**2) & (slopes * size <= 1e-3 * loss)

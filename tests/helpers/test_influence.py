@@ -254,3 +254,10 @@ def test_the_weights_are_looked_at_for_both_conventions(close):
     cancels = torch.tensor([0.3, 0.1, 0.2, -0.3], dtype=torch.float64)  # up to rounding, without the first
     with pytest.raises(ValueError, match="without point 0 all weights are 0, or they cancel"):
         predicted_change(torch.ones(1, 4).to(cancels), weights=cancels)
+
+
+def test_rounding_is_judged_by_the_weights_there_are():
+    """Without the first point next to nothing is left, which is rounding in whatever unit the weights are."""
+    for unit in (1.0, 1e6):
+        with pytest.raises(ValueError, match="without point 0 all weights are 0"):
+            predicted_change(torch.ones(2).double(), weights=unit * torch.tensor([1.0, 1e-18]).double())
