@@ -22,8 +22,8 @@ from torch import Tensor
 
 from .curvature import HessianOperator, cholesky_solve
 from .data import Data
-from .influences import Convention, predicted_change, test_gradients
-from .optimum import _NUMBERS_AT_ONCE, BROUGHT, check_minimum, is_minimum, minimise_many
+from .influences import Convention, gradients_of_tests, predicted_change
+from .optimum import _NUMBERS_AT_ONCE, BROUGHT, bound, check_minimum, is_minimum, minimise_many
 from .retraining import Agreement, actual_change, agreement, leave_out_weights, rank_correlation
 from .risk import Risk
 
@@ -138,7 +138,7 @@ def audit(
         retrain: how many points to leave out, each by a retraining from ``theta``; from 3 to n.
         convention: what leaving out means; see `predicted_change`.
         weights: those of training (n,); ``1/n`` each by default.
-        gtol: how large ``‖∇R‖`` may be against `Risk.scale`, as in `influence`.
+        gtol: how large ``‖∇R‖`` may be against `HessianOperator.scale`, as in `influence`.
 
     Raises:
         ValueError: for a number of retrainings outside 3 … n.
@@ -150,11 +150,11 @@ def audit(
     theta, w = H.theta, H.weights
     d, Q = H.eigen
     at_theta = float(risk.value(theta, w)), H.gradient_norm, float(d[0]), float(d.abs().max() / d.abs().min())
-    findings = _at_the_point(H, d, at_theta[3], BROUGHT[theta.dtype] if gtol is None else gtol)
+    findings = _at_the_point(H, d, at_theta[3], bound(gtol, BROUGHT[theta.dtype]))
     if any(finding.verdict != "trust" for finding in findings):
         return Audit(findings, *at_theta)
 
-    G, G_test = risk.gradients(theta), test_gradients(risk, theta, test)
+    G, G_test = risk.gradients(theta), gradients_of_tests(risk, theta, test)
     solved, solved_test = torch.cholesky_solve(G.T, H.factor).T, torch.cholesky_solve(G_test.T, H.factor).T
     predicted = predicted_change(-solved_test @ G.T, convention, w)  # (n_test, n)
     moves = predicted_change(-solved.T, convention, w).T  # (n, p): dθ̂/dw · Δw

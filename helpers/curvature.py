@@ -116,9 +116,9 @@ def singular_to_rounding() -> NotPositiveDefinite:
     )
 
 
-def rounding_of(d: Tensor) -> float:
-    """What of the eigenvalues ``d`` (p,) may be rounding."""
-    return float(1e3 * torch.finfo(d.dtype).eps * len(d) ** 0.5 * d.abs().max())
+def rounding_of(d: Tensor) -> Tensor:
+    """What of the eigenvalues ``d`` (..., p) of a matrix may be rounding, (...)."""
+    return 1e3 * torch.finfo(d.dtype).eps * d.shape[-1] ** 0.5 * d.abs().amax(-1)
 
 
 def cholesky_solve(H: Tensor, B: Tensor) -> Tensor:
@@ -155,15 +155,30 @@ class HessianOperator:
         return float(self.gradient.norm())
 
     @cached_property
+    def _some_gradients(self) -> Tensor:
+        """``g_i`` of a few examples whose targets differ as much as they can, as rows."""
+        return self.risk._gradients(self.theta, *self.risk.spread())
+
+    @cached_property
     def scale(self) -> float:
-        """`Risk.scale`, what ``‖∇R‖`` is small or large against."""
-        return self.risk.scale(self.theta, self.weights, self._without_damping)
+        """What ``‖∇R‖`` is small or large against, whatever the units of targets or inputs.
+
+        The root mean square of a few single gradients; or, where the model fits nearly exactly and these vanish,
+        ``‖Hθ‖``, the gradient that shrinking the parameters to nothing would leave. Where theta is zero as well, what
+        is left is next to nothing. Examples without weight count for next to nothing.
+        """
+        eps, heard = torch.finfo(self.theta.dtype).eps, self.weights.nonzero().flatten()
+        single = _length(self._some_gradients)
+        if len(heard) < self.risk.n:
+            G = self.risk._gradients(self.theta, *self.risk.part(heard).spread())
+            single = eps**0.5 * single + _length(G)
+        shrinking = self._without_damping((self.theta + eps**2.5 * direction(self.theta))[None])[0].norm()
+        return float(torch.maximum(single * self.weights.abs().sum(), shrinking))
 
     @cached_property
     def rounding(self) -> float:
         """What of ``‖∇R‖`` may be rounding, also where the examples that have a weight are fitted perfectly."""
-        single = self.risk._gradients(self.theta, *self.risk.spread()).norm(dim=1).square().mean().sqrt()
-        natural = max(self.scale, float(single * self.weights.abs().sum()))
+        natural = max(self.scale, float(_length(self._some_gradients) * self.weights.abs().sum()))
         return min(1e3 * torch.finfo(self.theta.dtype).eps, 1e-5) * natural
 
     @cached_property
@@ -230,8 +245,7 @@ class HessianOperator:
         """The step (p,) in each parameter that has a curvature of 1, or of -1; in these units a stiff parameter hides
         no soft one. What may be rounding beside the largest, and has no gradients to match, is left small."""
         stiffness, eps = self.matrix.diagonal().abs(), torch.finfo(self.theta.dtype).eps
-        G, loss = self.risk._gradients(self.theta, *self.risk.spread()), self.risk.losses(self.theta).abs().mean()
-        size = G.square().mean(0)
+        size, loss = self._some_gradients.square().mean(0), self.risk.losses(self.theta).abs().mean()
         known = (size > 1e-3 * stiffness * loss) & (size > (1e3 * eps) ** 2 * size.max())
         known |= stiffness > 10 * eps * stiffness.max()
         return torch.where(known, stiffness, stiffness.max()).clamp(min=torch.finfo(self.theta.dtype).tiny).rsqrt()
@@ -247,7 +261,7 @@ class HessianOperator:
         symmetry are only as near to it as ``‖∇R‖ / ‖θ‖`` where the gradient does not quite vanish (at most a
         millionth)."""
         force, size = float((self.gradient * unit).norm()), float((self.theta / unit).norm())
-        return rounding_of(d) + min(10 * force / (1e-300 + size), 1e-6 * float(d.abs().max()))
+        return float(rounding_of(d)) + min(10 * force / (1e-300 + size), 1e-6 * float(d.abs().max()))
 
     @cached_property
     def is_flat(self) -> Tensor:
@@ -284,7 +298,7 @@ class HessianOperator:
         if not len(N) or self.is_stiff:
             return not len(N)
         slopes, loss = risk.slopes(theta, N).abs().amax(1), risk.losses(theta).abs().mean()
-        steepest = (unit * risk._gradients(theta, *risk.spread())).norm(dim=1).max()
+        steepest = (unit * self._some_gradients).norm(dim=1).max()
         rounding = 1e-12 * ((unit * (self @ theta)).norm() + steepest)
         d, size = self.in_units[0], (theta / unit).norm()
         adds = slopes**2 / d[self.is_flat].abs().clamp(min=rounding_of(d))  # to the influences, if they were solved for
@@ -314,6 +328,11 @@ class HessianOperator:
         chosen = torch.randperm(n, generator=generator, device="cpu")[:batch].to(self.theta.device)
         weights = self.weights[chosen] * n / batch
         return HessianOperator(self.risk.part(chosen), self.theta, weights, damping=self.damping)
+
+
+def _length(rows: Tensor) -> Tensor:
+    """The root mean square of their lengths."""
+    return rows.norm(dim=1).square().mean().sqrt()
 
 
 def _memory(device: torch.device) -> int:

@@ -57,8 +57,8 @@ def influence(
         solve: ``solve(H, B) = H⁻¹B``, for ``H`` given as an operator and ``B`` (p, n_test): the one step that changes
             when a model is large. `direct` forms ``H``; `helpers.solvers` has others. With one that cannot see a
             negative eigenvalue, ``H`` is searched for one first, unless ``theta`` comes from `minimise` of this risk.
-        gtol: how large ``‖∇R‖`` may be against `Risk.scale`; 1e-6 in float64, 1e-4 in float32. With ``inf`` nothing is
-            looked at: the numbers are the formula's, at whatever ``theta``.
+        gtol: how large ``‖∇R‖`` may be against `HessianOperator.scale`; 1e-6 in float64, 1e-4 in float32. With ``inf``
+            nothing is looked at: the numbers are the formula's, at whatever ``theta``.
 
     Raises:
         NotStationary: with the gradient norm, if ``theta`` is not a stationary point; or none is near, or it has a
@@ -78,7 +78,7 @@ def influence(
         check_minimum(H, gtol)
     if by_steps:
         check_curvature(H)
-    G_test = test_gradients(risk, theta, test)  # n_test × p
+    G_test = gradients_of_tests(risk, theta, test)  # n_test × p
     solution = solve(H, G_test.T)
     X, residuals = (solution.X, solution.residuals) if isinstance(solution, Solution) else (solution, 0.0)
     worst = float(torch.as_tensor(residuals, device=theta.device).max())
@@ -116,7 +116,7 @@ def check_residual(H: HessianOperator, X: Tensor, B: Tensor, worst: float) -> No
         )
 
 
-def test_gradients(risk: Risk, theta: Tensor, test: Data) -> Tensor:
+def gradients_of_tests(risk: Risk, theta: Tensor, test: Data) -> Tensor:
     """``∇ℓ(z_t, θ)`` as rows (n_test, p); refused if they have a part along directions that `fix_gauge` has pinned."""
     G_test = risk.gradients(theta, test)
     _refuse_pinned(risk, G_test)

@@ -1,6 +1,7 @@
 """Find ``argmin R(·, w)``, and certify that what was found is a minimum.
 
-Norms of gradients are held against `Risk.scale`, so that no tolerance depends on the units of targets or inputs.
+Norms of gradients are held against `HessianOperator.scale`, so that no tolerance depends on the units of targets or
+inputs.
 
 >>> import torch
 >>> from helpers import SQUARED_ERROR, Data, Risk, flatten
@@ -33,7 +34,7 @@ from .curvature import (
     rounding_of,
     singular_to_rounding,
 )
-from .probe import direction
+from .probe import REPLACED, differences, direction
 from .risk import Risk
 from .solvers import NotSolved, conjugate_gradients
 
@@ -45,10 +46,7 @@ _KINK = (
     "the risk has a kink there: its slope jumps however short the step, as with ReLU, max-pooling or absolute values. "
     "It is not smooth, so no gradient vanishes for a reason; use a smooth activation (tanh, GELU, softplus) and loss"
 )
-_REPLACED = (
-    "its Hessian is not the derivative of its gradient there: something in forward or in the loss stops or replaces "
-    "derivatives (detach, no_grad, a custom backward) for some of the examples"
-)
+_OTHER_CURVATURE = f"its Hessian is not the derivative of its gradient there: {REPLACED}"
 _FALLING = (
     "the risk only falls more and more slowly there, as where classes can be separated, or one has no example, or "
     "where the training is not at its end: no minimum is near. Train on (minimise); if that finds none, raise the L2"
@@ -134,15 +132,15 @@ class Minima:
         raise NotAMinimum(f"{what} in {named(~self.certified, self.smallest_eigenvalues)}", self.thetas)
 
 
-def _bound(gtol: float | None, usual: float) -> float:
+def bound(gtol: float | None, usual: float) -> float:
     if gtol is not None and not gtol > 0:
         raise ValueError(f"gtol = {gtol} must be positive.")
     return usual if gtol is None else gtol
 
 
 def check_stationary(H: HessianOperator, gtol: float | None = None) -> float:
-    """``‖∇R(θ, w)‖`` if it is at most ``gtol`` times `Risk.scale`; raises `NotStationary` otherwise."""
-    gtol = _bound(gtol, BROUGHT[H.theta.dtype])
+    """``‖∇R(θ, w)‖`` if it is at most ``gtol`` times `HessianOperator.scale`; raises `NotStationary` otherwise."""
+    gtol = bound(gtol, BROUGHT[H.theta.dtype])
     norm, scale, l2 = H.gradient_norm, H.scale, H.risk.l2
     if not (norm < float("inf") and scale < float("inf")) and gtol < float("inf"):
         raise NotStationary(f"theta has no finite gradient or curvature: {not_finite(H.risk, H.theta)}.")
@@ -175,21 +173,18 @@ def flaw(H: HessianOperator, gtol: float | None = None) -> str:
     if has_kink(H):
         return _KINK
     if has_other_curvature(H):
-        return _REPLACED
+        return _OTHER_CURVATURE
     return "" if minimum_is_near(H, gtol) else _FALLING
 
 
 def has_other_curvature(H: HessianOperator) -> bool:
     """Whether ``H`` is not the derivative of ``∇R`` along a direction drawn at random, however long the step."""
     d = direction(H.theta)
-    stated = H @ d
-    for step in (1e-5, 1e-7, 1e-3):
-        h = step * (1 + float(H.theta.norm()))
-        ahead, behind = (H.risk.gradient(H.theta + side * d, H.weights) for side in (h, -h))
-        difference = (ahead - behind) / (2 * h) + H.damping * d
-        if (difference - stated).norm() <= 0.01 * torch.maximum(stated.norm(), difference.norm()) + H.rounding / h:
-            return False
-    return True
+    stated = H @ d - H.damping * d
+    return all(
+        (difference - stated).norm() > 0.01 * torch.maximum(stated.norm(), difference.norm()) + H.rounding / h
+        for h, difference in differences(lambda theta: H.risk.gradient(theta, H.weights), H.theta)
+    )
 
 
 def minimum_is_near(H: HessianOperator, gtol: float | None = None) -> bool:
@@ -208,7 +203,7 @@ def minimum_is_near(H: HessianOperator, gtol: float | None = None) -> bool:
 def has_excess(H: HessianOperator, step: Tensor, gtol: float | None) -> bool:
     """Whether Newton's ``step`` (p,) would take away more than next to nothing of the loss."""
     losses, w = H.risk.losses(H.theta).abs(), H.weights.abs()
-    loss = w @ losses + torch.finfo(losses.dtype).eps ** 0.5 * w.sum() * losses.mean()  # as in `Risk.scale`
+    loss = w @ losses + torch.finfo(losses.dtype).eps ** 0.5 * w.sum() * losses.mean()  # as in `HessianOperator.scale`
     return bool(step @ H.gradient > max(gtol or 0.0, BROUGHT[H.theta.dtype]) * loss)
 
 
@@ -256,14 +251,14 @@ def certify(risk: Risk, theta: Tensor, weights: Tensor | None = None, *, gtol: f
     """Certify that ``theta`` is a nondegenerate minimum: no gradient is left, and ``H`` is positive definite.
 
     Args:
-        gtol: how large ``‖∇R‖`` may be against `Risk.scale`; 1e-9 in float64, 1e-5 in float32.
+        gtol: how large ``‖∇R‖`` may be against `HessianOperator.scale`; 1e-9 in float64, 1e-5 in float32.
 
     Raises:
         NotStationary: with the gradient norm.
         NotAMinimum: with the smallest eigenvalue.
     """
     H = HessianOperator(risk, theta, weights)
-    norm = check_stationary(H, _bound(gtol, FOUND[theta.dtype]))
+    norm = check_stationary(H, bound(gtol, FOUND[theta.dtype]))
     smallest = float(H.eigenvalues[0])
     if not is_minimum(theta, norm, H.eigenvalues) or flaw(H, gtol):
         raise _no_minimum(theta, norm, smallest, cause(H, float("inf")))
@@ -299,9 +294,8 @@ def is_minimum(theta: Tensor, norm: Tensor | float, eigenvalues: Tensor) -> Tens
     And the minimum, about ``‖∇R‖ / smallest`` away, must be near: where the risk only falls more and more slowly
     (separable classes without L2), gradient and curvature vanish together.
     """
-    smallest, largest = eigenvalues[..., 0], eigenvalues[..., -1].abs()
-    rounding = theta.shape[-1] * torch.finfo(eigenvalues.dtype).eps * largest
-    return (smallest > rounding) & (norm <= smallest * _NEAR * (1 + theta.norm(dim=-1)))
+    smallest = eigenvalues[..., 0]
+    return (smallest > rounding_of(eigenvalues)) & (norm <= smallest * _NEAR * (1 + theta.norm(dim=-1)))
 
 
 @torch.inference_mode(False)
@@ -341,7 +335,7 @@ def minimise(
     Args:
         start: an initialisation, or where another optimiser stopped.
         weights: (n,); ``1/n`` each by default.
-        gtol: how small ``‖∇R‖`` must become against `Risk.scale`; 1e-9 in float64, 1e-5 in float32.
+        gtol: how small ``‖∇R‖`` must become against `HessianOperator.scale`; 1e-9 in float64, 1e-5 in float32.
         max_steps: of L-BFGS.
 
     Raises:
@@ -351,11 +345,12 @@ def minimise(
     """
     theta = risk.check_theta(start).detach().clone()
     weights = risk.check_weights(weights, theta).detach()
-    gtol = _bound(gtol, FOUND[theta.dtype])
+    gtol = bound(gtol, FOUND[theta.dtype])
+    H = HessianOperator(risk, theta, weights)
     for _ in range(3):
-        near = 1e-6 * risk.scale(theta, weights)  # Newton's quadratic convergence does the rest
+        near = 1e-6 * H.scale  # Newton's quadratic convergence does the rest
         theta = _lbfgs(risk, weights[None], theta[None], None, near, max_steps)[0]
-        scale = risk.scale(theta, weights)
+        scale = HessianOperator(risk, theta, weights).scale
         found = _finish(risk, theta[None], weights[None], gtol * scale, None, max_steps)
         theta, norm, smallest = found.thetas[0], float(found.gradient_norms[0]), float(found.smallest_eigenvalues[0])
         H = HessianOperator(risk, theta, weights)
@@ -420,7 +415,7 @@ def minimise_many(
     # larger block was released, the C library keeps what is smaller.
     torch.empty(_KEPT_BYTES, dtype=torch.uint8, device="cpu")
     near = preconditioner if isinstance(preconditioner, HessianOperator) else HessianOperator(risk, first)
-    tolerance = _bound(gtol, FOUND[start.dtype]) * near.scale
+    tolerance = bound(gtol, FOUND[start.dtype]) * near.scale
 
     # Some problems at a time, so that memory does not grow with m. No problem sees another, so nothing else changes.
     together = max(1, _NUMBERS_AT_ONCE // (risk.n * p))
@@ -465,8 +460,8 @@ def _by_matrices(risk: Risk, thetas: Tensor, W: Tensor, tolerance: float, P: _Pr
     eigenvalues = torch.linalg.eigvalsh(H.where(finite[:, None, None], 0.0)).where(finite[:, None], torch.nan)
     minimum = is_minimum(thetas, g.norm(dim=1), eigenvalues)
     L, info = torch.linalg.cholesky_ex(H)
-    largest = eigenvalues[:, -1].abs()
-    below = 1e-10 * largest + torch.minimum(10 * g.norm(dim=1) / (1e-300 + thetas.norm(dim=1)), 1e-6 * largest)
+    rounding, force = rounding_of(eigenvalues), 10 * g.norm(dim=1) / (1e-300 + thetas.norm(dim=1))
+    below = rounding + torch.minimum(force, 1e-6 * eigenvalues[:, -1].abs())  # as `HessianOperator.zero`
     up, flat = eigenvalues[:, 0] > below, (eigenvalues[:, 0].abs() <= below) & (eigenvalues[:, -1] > 0)
     for _ in range(3):
         todo = g.norm(dim=1) > 1e-6 * tolerance  # of each by itself: no problem sees another
@@ -477,7 +472,7 @@ def _by_matrices(risk: Risk, thetas: Tensor, W: Tensor, tolerance: float, P: _Pr
             d, Q = torch.linalg.eigh(H[k])
             along, soft = Q.T @ g[k], d <= below[k]
             if along[soft].norm() > 0.5 * g[k].norm():  # flat by L2 alone: along a symmetry there is no force
-                soft = d <= rounding_of(d)
+                soft = d <= rounding[k]
             steps[k] = Q @ torch.where(soft, 0.0, along / d)
         new_thetas = thetas - torch.where((up & (info == 0) | flat)[:, None], steps, 0.0)
         new_g = risk.values_and_gradients(new_thetas, W)[1]
@@ -518,7 +513,7 @@ def cause(H: HessianOperator, tolerance: float) -> str:
     risk, theta, norm = H.risk, H.theta, H.gradient_norm
     if not norm < float("inf") or (len(theta) <= _DENSE_UP_TO and not torch.isfinite(H.matrix).all()):
         return not_finite(risk, theta)
-    if H.scale < 1e-9 * risk.scale(torch.zeros_like(theta), H.weights):
+    if H.scale < 1e-9 * HessianOperator(risk, torch.zeros_like(theta), H.weights).scale:
         return _FALLING
     if has_kink(H) or (norm > max(tolerance, H.rounding) and _kink(H)):
         return _KINK
@@ -543,7 +538,7 @@ def cause(H: HessianOperator, tolerance: float) -> str:
             f"it is near a saddle (smallest eigenvalue of the Hessian {smallest:.1e}): start elsewhere, or raise the L2"
         )
     if has_other_curvature(H):
-        return _REPLACED
+        return _OTHER_CURVATURE
     if theta.dtype == torch.float32:
         return "float32 has few digits for this: use float64 (flatten, data.to(torch.float64)), or a larger gtol"
     if tolerance < norm <= H.rounding:

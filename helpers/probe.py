@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.func import grad, jvp, vjp, vmap
 
 Losses = Callable[[Tensor, Tensor, Tensor], Tensor]
+STEPS = (1e-5, 1e-7, 1e-8, 1e-3)  # of 1 + ‖θ‖: the first may be too long for inputs in large units, the short too short
 
 _OWN = "so no example has a loss of its own"
 _RANDOM = (
@@ -37,9 +38,9 @@ _FEWER = (
     "the model or the loss computes in fewer digits than {}: {}. See that forward and loss convert nothing (float(), "
     "to(torch.float32)), and that their constants are in that format."
 )
-_REPLACED = (
-    "Something in forward or in the loss stops or replaces gradients (detach, no_grad, a rounding, a custom backward, "
-    "weight_norm, the padding_idx of an Embedding), or the loss jumps here."
+REPLACED = (
+    "something in forward or in the loss stops or replaces derivatives (detach, no_grad, a rounding, a custom "
+    "backward, weight_norm, the padding_idx of an Embedding), or the loss jumps there"
 )
 
 
@@ -64,7 +65,7 @@ def probe(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) -> di
     try:
         together = _as_called(losses, model, theta, X, y)
         with taking(X[:1], y[:1]):
-            refuse_company(
+            refuse_mixing(
                 lambda: torch.cat([losses(theta, X[k : k + 1].clone(), y[k : k + 1]) for k in range(len(X))]),
                 lambda: losses(theta, X, y),
             )
@@ -146,7 +147,7 @@ def _as_called(losses: Losses, model: Any, theta: Tensor, X: Tensor, y: Tensor) 
     return first.detach()
 
 
-def refuse_company(by_itself: Callable[[], Tensor], in_batches: Callable[[], Tensor]) -> None:
+def refuse_mixing(by_itself: Callable[[], Tensor], in_batches: Callable[[], Tensor]) -> None:
     """Raise if an example has another loss ``by_itself`` than ``in_batches`` with others; both give all losses."""
     alone, together = by_itself().detach(), in_batches().detach()
     if bad := (~torch.isfinite(together)).nonzero().flatten().tolist():
@@ -235,22 +236,19 @@ def _refuse_wrong_derivative(
 
     ``size`` is that of the terms that the function adds up: their rounding is what a difference cannot see.
     """
-    d = direction(theta)
-    stated, differences = along(d), []
-    for step in (1e-5, 1e-7, 1e-8, 1e-3):  # the first may be too long for inputs in large units
-        h = step * (1 + float(theta.norm()))
-        differences.append((function(theta + h * d) - function(theta - h * d)) / (2 * h))
-        apart = float((stated - differences[-1]).norm())
-        seen = max(float(stated.norm()), float(differences[-1].norm()))
-        if apart <= 0.01 * seen + 100 * torch.finfo(theta.dtype).eps * size / h:
-            if step < 1e-3:
+    stated, seen = along(direction(theta)), []
+    for h, difference in differences(function, theta):
+        seen.append(float(difference.norm()))
+        largest = max(float(stated.norm()), seen[-1])
+        if (stated - difference).norm() <= 0.01 * largest + 100 * torch.finfo(theta.dtype).eps * size / h:
+            if len(seen) < len(STEPS):
                 return
             raise ValueError(_FEWER.format(theta.dtype, f"{what}, as rounding hides it in all but long steps"))
     if not torch.isfinite(stated).all():
         raise ValueError(f"{what}: it is not finite (a root, a power or a norm at zero?).")
     raise ValueError(
-        f"{what}: along one direction it says {float(stated.norm()):.3g}, a central difference "
-        f"{float(differences[1].norm()):.3g}. {_REPLACED}"
+        f"{what}: along one direction it says {float(stated.norm()):.3g}, a central difference {seen[1]:.3g}; "
+        f"{REPLACED}."
     )
 
 
@@ -258,17 +256,14 @@ def refuse_replaced(losses: Callable[[Tensor], Tensor], slopes: Tensor, theta: T
     """Raise if the ``slopes`` (n,) along `direction` are not the derivatives of the ``losses``: of all examples, since
     a loss may replace its gradient for a few of them only."""
     wrong = torch.ones_like(slopes, dtype=torch.bool)
-    for step in (1e-5, 1e-7, 1e-8, 1e-3):
-        h = step * (1 + float(theta.norm()))
-        ahead, behind = losses(theta + h * direction(theta)), losses(theta - h * direction(theta))
-        difference = (ahead - behind) / (2 * h)
+    rounding = 200 * torch.finfo(theta.dtype).eps * losses(theta).abs()
+    for h, difference in differences(losses, theta):
         seen = 0.01 * torch.maximum(slopes.abs(), difference.abs()) + 1e-3 * slopes.abs().mean()
-        seen += 100 * torch.finfo(theta.dtype).eps * (ahead.abs() + behind.abs()) / h
-        wrong &= (slopes - difference).abs() > seen  # where a loss ends there is no difference
+        wrong &= (slopes - difference).abs() > seen + rounding / h  # where a loss ends there is no difference
         if not wrong.any():
             return
     bad = wrong.nonzero().flatten()[:5].tolist()
-    raise ValueError(f"the gradient is not the derivative of the loss of examples {bad}. {_REPLACED}")
+    raise ValueError(f"the gradient is not the derivative of the loss of examples {bad}: {REPLACED}.")
 
 
 def _bytes(losses: Losses, theta: Tensor, X: Tensor, y: Tensor) -> int:
@@ -304,6 +299,14 @@ def direction(theta: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     d = torch.randn(len(theta), generator=generator, dtype=torch.float64, device="cpu").to(theta)
     return d / d.norm()
+
+
+def differences(function: Callable[[Tensor], Tensor], theta: Tensor) -> Iterator[tuple[float, Tensor]]:
+    """Central differences of a function along `direction`, one for each of the `STEPS`, and how long the step was."""
+    for step in STEPS:
+        h = step * (1 + float(theta.norm()))
+        ahead, behind = (function(theta + side * direction(theta)) for side in (h, -h))
+        yield h, (ahead - behind) / (2 * h)
 
 
 def _random_state(theta: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from .data import Data, check_tensor, check_weights, differentiable
 from .models import FlatModel, one_at_a_time
-from .probe import NoFiniteLoss, beside, direction, probe, refuse_company, refuse_replaced, taking
+from .probe import NoFiniteLoss, beside, direction, probe, refuse_mixing, refuse_replaced, taking
 
 Products = Callable[[Tensor], Tensor]  # ``V ↦ HV``
 _GRAPH_BYTES = 5 * 2**24  # about what the graph of a product with the Hessian of one model takes at most
@@ -339,25 +339,6 @@ class Risk:
 
         return self._each(along, self.data.X, self.data.y, V)
 
-    def scale(self, theta: Tensor, weights: Tensor | None = None, products: Products | None = None) -> float:
-        """What ``‖∇R‖`` is small or large against, whatever the units of targets or inputs.
-
-        The root mean square of a few single gradients; or, where the model fits nearly exactly and these vanish,
-        ``‖Hθ‖``, the gradient that shrinking the parameters to nothing would leave (by the `products` there, if given).
-        Where theta is zero as well, what is left is next to nothing. Examples without weight count for next to nothing.
-        """
-        theta = self.check_theta(theta).detach()
-        weights = self.check_weights(weights, theta)
-        eps, heard = torch.finfo(theta.dtype).eps, weights.nonzero().flatten()
-        single = self._gradients(theta, *self.spread()).norm(dim=1).square().mean().sqrt()
-        if len(heard) < self.n:
-            G = self._gradients(theta, *self.part(heard).spread())
-            single = eps**0.5 * single + G.norm(dim=1).square().mean().sqrt()
-        single = single * weights.abs().sum()
-        products = products or self.products(theta, weights)
-        nearly = theta + eps**2.5 * direction(theta)
-        return float(torch.maximum(single, products(nearly[None])[0].norm()))
-
     def remember_minimum(self, theta: Tensor, weights: Tensor | None) -> None:
         """That ``theta`` is certified as a minimum with these weights; `is_known_minimum` tells."""
         self._minima.add(_digest(theta, self.check_weights(weights, theta)))
@@ -415,7 +396,7 @@ class Risk:
             return self._each(lambda x, t: self._losses(theta, x[None], t[None])[0], X, y)
 
         with taking(X, y):
-            refuse_company(apart, lambda: self._in_parts(theta))
+            refuse_mixing(apart, lambda: self._in_parts(theta))
 
     @torch.no_grad()
     def _in_parts(self, theta: Tensor, parts: list[slice] | None = None) -> Tensor:

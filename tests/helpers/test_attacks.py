@@ -198,7 +198,7 @@ def test_a_gradient_small_beside_another_unit_is_one(close):
     off = theta + torch.tensor([0.0, 0.02, 0.0]).double()
     rest = torch.linalg.lstsq(A[:, [0, 2]], risk.data.y - A[:, 1] * off[1]).solution  # the two others at their best
     off[0], off[2] = rest
-    assert risk.gradient(off).norm() < 1e-6 * risk.scale(off)
+    assert risk.gradient(off).norm() < 1e-6 * HessianOperator(risk, off).scale
     with pytest.raises(NotStationary, match="no minimum is near"):
         influence(risk, off, test)
 
@@ -210,7 +210,7 @@ def test_residuals_are_what_influences_are_made_of(offset, close):
     risk, theta, test, expected = regression(X, y)
     close(influence(risk, theta, test), expected, rtol=1e-5, atol=1e-5)
     rounded = theta.float().double()
-    assert risk.gradient(rounded).norm() < 1e-6 * risk.scale(rounded)
+    assert risk.gradient(rounded).norm() < 1e-6 * HessianOperator(risk, rounded).scale
     with pytest.raises(NotStationary):
         influence(risk, rounded, test)
 
@@ -281,7 +281,7 @@ def test_an_example_without_weight_sets_no_scale():
     w[0] = 0.0
     ridge, rest = (Risk(linear_model(3), data, SQUARED_ERROR, 0.1) for data in (Data(X, y), Data(X[1:], y[1:])))
     theta = minimise(ridge, torch.zeros(3).double(), w).theta
-    assert ridge.scale(theta, w) < 2 * rest.scale(theta)
+    assert HessianOperator(ridge, theta, w).scale < 2 * HessianOperator(rest, theta).scale
     with pytest.raises(NotStationary):
         influence(ridge, theta + 1e-4, rest.data[:2], weights=w)
 
@@ -590,7 +590,7 @@ def test_an_excess_that_only_the_whole_matrix_sees():
     off = theta.clone()
     off[0], off[1] = off[0] - 1, off[1] + 1
     off[2:] += 1e-9 * randn(p - 2, seed=4)
-    assert risk.gradient(off).norm() < 1e-6 * risk.scale(off)
+    assert risk.gradient(off).norm() < 1e-6 * HessianOperator(risk, off).scale
     with pytest.raises(NotStationary):
         influence(risk, off, risk.data[:2])
 

@@ -12,6 +12,7 @@ from helpers import (
     LOGISTIC,
     SQUARED_ERROR,
     Data,
+    HessianOperator,
     Loss,
     NotPositiveDefinite,
     NotStationary,
@@ -442,7 +443,7 @@ def test_each_line_turns_where_its_number_does(models, trained, monkeypatch):
 def test_its_own_tolerance_is_that_of_influence_or_the_one_that_is_given():
     ridge = Ridge()
     direction = torch.linalg.solve(ridge.hessian(ridge.uniform), torch.ones(3).double())
-    unit = float(ridge.risk.gradient(ridge.theta + direction).norm()) / ridge.risk.scale(ridge.theta)
+    unit = float(ridge.risk.gradient(ridge.theta + direction).norm()) / HessianOperator(ridge.risk, ridge.theta).scale
     for gtol in (1e-4, 1e-6, 1e-8):
         for part, verdict in ((0.9, "trust"), (1.1, "do not trust")):
             theta = ridge.theta + part * gtol / unit * direction

@@ -44,7 +44,7 @@ def test_batches_change_no_score(whole, close, batch):
     for mine, right in zip(some.values_and_gradients(thetas, W), risk.values_and_gradients(thetas, W), strict=True):
         close(mine, right)
     close(some.hessians(thetas, W), risk.hessians(thetas, W))
-    close(some.scale(far, w), risk.scale(far, w))
+    close(HessianOperator(some, far, w).scale, HessianOperator(risk, far, w).scale)
     close(leverage(some, theta), leverage(risk, theta), rtol=1e-8)
 
 
@@ -129,7 +129,7 @@ def test_what_is_remembered_of_one_data_set_is_not_of_another(whole):
     first, second = risk.part(torch.arange(30)), risk.part(torch.arange(30, 60))
     found = minimise(first, theta).theta
     alone = Risk(risk.model, second.data, LOGISTIC, 0.02)
-    assert first.scale(found) != alone.scale(found)
-    assert second.scale(found) == alone.scale(found)
+    assert HessianOperator(first, found).scale != HessianOperator(alone, found).scale
+    assert HessianOperator(second, found).scale == HessianOperator(alone, found).scale
     assert first.is_known_minimum(found, None)
     assert not second.is_known_minimum(found, None)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from helpers import SQUARED_ERROR, Data, Loss, Risk, flatten
-from helpers.probe import probe, refuse_company
+from helpers.probe import probe, refuse_mixing
 
 X = torch.randn(8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 Y = torch.randn(8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -181,10 +181,10 @@ def test_a_few_that_differ_slightly_have_company_and_most_have_few_digits():
 
     for count, says in ((3, "3 of 100 examples"), (90, "computes in fewer digits")):
         with pytest.raises(ValueError, match=says):
-            refuse_company(shifted(count), shifted(0))
+            refuse_mixing(shifted(count), shifted(0))
     outlier = torch.cat([torch.ones(99), torch.tensor([1e9])]).double()
     with pytest.raises(ValueError, match="depends on the other examples"):
-        refuse_company(lambda: outlier + (outlier == 1) * 0.1, lambda: outlier)
+        refuse_mixing(lambda: outlier + (outlier == 1) * 0.1, lambda: outlier)
 
 
 def test_what_is_random_without_torch_is_not_said_to_mind_its_company():

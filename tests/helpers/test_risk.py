@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from helpers import CROSS_ENTROPY, LOGISTIC, SQUARED_ERROR, Data, Loss, Risk, flatten, mlp, ring
+from helpers import CROSS_ENTROPY, LOGISTIC, SQUARED_ERROR, Data, HessianOperator, Loss, Risk, flatten, mlp, ring
 from tests.helpers.closed_forms import Ridge, linear_model
 
 
@@ -263,11 +263,11 @@ def test_the_scale_of_a_gradient_by_formula():
     single = ((ridge.X @ ridge.theta - ridge.y)[:, None] * ridge.X).square().sum(1).mean().sqrt()
     bent = float((ridge.hessian(w) @ ridge.theta).norm())
     assert bent < float(single) * 2.1  # 2.1 is the sum of the weights
-    assert ridge.risk.scale(ridge.theta, w) == pytest.approx(float(single) * 2.1)
-    assert ridge.risk.scale(ridge.theta) == pytest.approx(float(single))
-    assert ridge.risk.scale(ridge.theta, -w) == pytest.approx(float(single) * 2.1)
+    assert HessianOperator(ridge.risk, ridge.theta, w).scale == pytest.approx(float(single) * 2.1)
+    assert HessianOperator(ridge.risk, ridge.theta).scale == pytest.approx(float(single))
+    assert HessianOperator(ridge.risk, ridge.theta, -w).scale == pytest.approx(float(single) * 2.1)
     exact = Risk(ridge.risk.model, Data(ridge.X, ridge.X @ ridge.theta), SQUARED_ERROR, 0.1)  # a perfect fit
-    assert exact.scale(ridge.theta, w) == pytest.approx(bent)
+    assert HessianOperator(exact, ridge.theta, w).scale == pytest.approx(bent)
 
 
 def test_a_few_examples_have_targets_as_different_as_can_be():
