@@ -140,7 +140,7 @@ def _firsts(count: int, chunk: int) -> range:
     return range(0, count, chunk)
 
 
-_one_task_a_process = threading.Lock()
+_one_at_a_time = threading.Lock()  # the number of threads is that of a process, not of a task
 _shared: dict[str, Any] = {}  # by `_at_hand`
 
 
@@ -148,7 +148,7 @@ def _attempt(function: _Task, key: str, packed: bytes, piece: Any) -> Any:
     """One task. It is one of several on its machine, so it must not take all cores for itself, as torch would."""
     from distributed import get_worker
 
-    with _one_task_a_process:
+    with _one_at_a_time:
         get_worker().log_event("chunk begun", os.getpid())  # for whoever watches the topic
         threads = torch.get_num_threads()
         torch.set_num_threads(1)

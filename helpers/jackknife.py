@@ -31,6 +31,7 @@ from .risk import Risk, _without_last_one
 
 #: What the influence of a point with leverage ``h`` is divided by: 1, ``√(1 - h)`` or ``1 - h``.
 Kind = Literal["HC0", "HC2", "HC3"]
+_ALONE = 1 - 1e-9  # the leverage, up to rounding, from which on a point holds its outputs alone
 _POWERS = {"HC0": 0.0, "HC2": 0.5, "HC3": 1.0}
 
 
@@ -59,7 +60,7 @@ def standard_errors(risk: Risk, theta: Tensor, test: Data, *, kind: Kind = "HC3"
     centred = I - I.mean(1, keepdim=True)
     if kind != "HC0":
         h = leverage(risk, theta)
-        if not (highest := float(h.max())) < 1 - 1e-9:
+        if not (highest := float(h.max())) < _ALONE:
             raise ValueError(
                 f"the leverage of point {int(h.argmax())} is {highest:.2f}: from 1 on there is no correction for it. "
                 "Raise the L2 strength, or take HC0, which is then too small."
@@ -102,7 +103,7 @@ def cross_validated_losses(risk: Risk, theta: Tensor, weights: Tensor | None = N
     losses, held = risk._each(without, risk.data.X, risk.data.y, H.weights).tensor_split([1], dim=1)
     outputs = round(held.shape[1] ** 0.5)
     highest = torch.linalg.eigvals(held.reshape(-1, outputs, outputs)).real.amax(1)
-    if bad := (highest >= 1 - 1e-9).nonzero().flatten().tolist():
+    if bad := (highest >= _ALONE).nonzero().flatten().tolist():
         raise ValueError(
             f"examples {bad[:5]} hold their outputs alone (leverage up to {float(highest.max()):.2f}): no first order "
             "tells what becomes of them. Train without them (leave_one_out), or raise the L2 strength."

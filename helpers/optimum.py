@@ -207,11 +207,15 @@ def has_excess(H: HessianOperator, step: Tensor, gtol: float | None) -> bool:
     return bool(step @ H.gradient > max(gtol or 0.0, BROUGHT[H.theta.dtype]) * loss)
 
 
-def check_excess(H: HessianOperator, gtol: float | None) -> None:
-    """Raise `NotStationary` where the factor that a solver has left knows of an excess that few products do not see."""
-    if len(H.theta) <= _DENSE_UP_TO or "factor" not in vars(H) or H.gradient_norm <= H.rounding:
-        return
-    if has_excess(H, torch.cholesky_solve(H.gradient[:, None], H.factor)[:, 0], gtol):
+def few_products_say_little(H: HessianOperator) -> bool:
+    """Whether `newton_step` may have been too short to tell how much of the loss is left."""
+    known = H.risk.is_known_minimum(H.theta, H.weights)
+    return len(H.theta) > _DENSE_UP_TO and not known and H.gradient_norm > H.rounding
+
+
+def check_excess(H: HessianOperator, step: Tensor, gtol: float | None) -> None:
+    """Raise `NotStationary` where Newton's ``step`` (p,), by a solver that went further, finds an excess after all."""
+    if has_excess(H, step, gtol):
         raise NotStationary(f"theta is stationary to gtol, but {_FALLING}.")
 
 
