@@ -154,10 +154,14 @@ class HessianOperator:
         """``‖∇R(θ, w)‖``, without damping."""
         return float(self.gradient.norm())
 
-    @cached_property
-    def _some_gradients(self) -> Tensor:
+    @property
+    def _some_gradients(self) -> Tensor:  # not kept: of a large model a few are much
         """``g_i`` of a few examples whose targets differ as much as they can, as rows."""
         return self.risk._gradients(self.theta, *self.risk.spread())
+
+    @cached_property
+    def _single(self) -> Tensor:
+        return _length(self._some_gradients)
 
     @cached_property
     def scale(self) -> float:
@@ -168,7 +172,7 @@ class HessianOperator:
         is left is next to nothing. Examples without weight count for next to nothing.
         """
         eps, heard = torch.finfo(self.theta.dtype).eps, self.weights.nonzero().flatten()
-        single = _length(self._some_gradients)
+        single = self._single
         if len(heard) < self.risk.n:
             G = self.risk._gradients(self.theta, *self.risk.part(heard).spread())
             single = eps**0.5 * single + _length(G)
@@ -178,7 +182,7 @@ class HessianOperator:
     @cached_property
     def rounding(self) -> float:
         """What of ``‖∇R‖`` may be rounding, also where the examples that have a weight are fitted perfectly."""
-        natural = max(self.scale, float(_length(self._some_gradients) * self.weights.abs().sum()))
+        natural = max(self.scale, float(self._single * self.weights.abs().sum()))
         return min(1e3 * torch.finfo(self.theta.dtype).eps, 1e-5) * natural
 
     @cached_property

@@ -490,9 +490,10 @@ class Risk:
         return self.batch or max(1, _GRAPH_BYTES // self._known.get("bytes an example", 1))
 
     def _parts(self, count: int | None = None) -> list[slice]:
-        """The training examples, or so many others, in batches."""
-        size = self._batch()
-        return [slice(k, k + size) for k in range(0, count or self.n, size)]
+        """The training examples, or so many others, in batches: equal ones, so that none needs more than it must."""
+        count = count or self.n
+        size = -(-count // -(-count // self._batch()))
+        return [slice(k, k + size) for k in range(0, count, size)]
 
     def spread(self) -> tuple[Tensor, Tensor]:
         """``X`` and ``y`` of a few examples whose targets differ as much as they can."""

@@ -29,7 +29,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED = ("helpers", "tests", "tools", "benchmarks", "book", "conftest.py", "pyproject.toml")
 TESTS = {
-    "auditing": "audit attacks", "cluster": "cluster attacks", "curvature": "curvature solvers attacks",
+    "auditing": "audit attacks", "cluster": "cluster attacks", "curvature": "curvature solvers attacks what_people_have",
     "data": "data examples", "datamodeling": "datamodeling", "files": "files",
     "influences": "influence what_people_have attacks", "jackknife": "jackknife attacks",
     "models": "models what_people_have attacks", "optimum": "optimum what_people_have attacks",

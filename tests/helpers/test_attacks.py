@@ -598,6 +598,14 @@ def test_an_excess_that_few_products_do_not_see(solve):
         influence(risk, off, risk.data[:2], solve=solve)
 
 
+@pytest.mark.parametrize("constant", [1e9, 1e12])
+def test_a_large_constant_in_the_loss_changes_nothing(constant, close):
+    ridge = Ridge()
+    loss = Loss(lambda f, y: constant + 0.5 * (f - y).square())
+    test = ridge.risk.data[:3]
+    close(influence(ridge.risk.but(loss=loss), ridge.theta, test), influence(ridge.risk, ridge.theta, test), 1e-9)
+
+
 def test_float32_knows_what_it_does_not_see(close):
     """Beside targets of 10⁴ a wrong slope is a gradient of a ten-thousandth."""
     X, y = randn(60, 1), 1e4 + randn(60, seed=1)

@@ -69,6 +69,9 @@ def test_batches_are_chosen_by_what_an_example_needs(whole, monkeypatch):
     assert len(fresh._parts()) == 1
     monkeypatch.setattr("helpers.risk._GRAPH_BYTES", 20 * needed)
     assert [part.stop - part.start for part in fresh._parts()] == [20, 20, 20]
+    monkeypatch.setattr("helpers.risk._GRAPH_BYTES", 59 * needed)
+    assert [part.stop - part.start for part in fresh._parts()] == [30, 30]  # not 59 and 1: none needs more than it must
+    assert [part.start for part in fresh._parts(61)] == [0, 31]
 
 
 def test_one_graph_is_kept_and_several_are_built_again(whole):

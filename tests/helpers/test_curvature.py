@@ -164,11 +164,11 @@ def test_another_format_is_the_same_hessian(close):
 
 def test_the_extremes_of_a_known_spectrum(monkeypatch):
     """``XᵀX/n + 2λI`` of thirty scaled axes: by products alone, with its damping, to the digits that are asked for."""
-    d = torch.linspace(1.0, 100.0, 30, dtype=torch.float64)
+    d = torch.linspace(1.1, 100.1, 30, dtype=torch.float64)
     X = torch.diag((30 * d).sqrt())
     risk = Risk(linear_model(30), Data(X, X[:, 0]), SQUARED_ERROR, 0.25)
     H = HessianOperator(risk, torch.zeros(30).double(), damping=2.0)
-    expected = [1 + 0.5 + 2, 100 + 0.5 + 2]
+    expected = [1.1 + 0.5 + 2, 100.1 + 0.5 + 2]
     monkeypatch.setattr(type(risk), "dense", lambda *arguments: pytest.fail("no matrix is needed"))
     assert extreme_eigenvalues(H).tolist() == pytest.approx(expected, rel=1e-2)
     assert extreme_eigenvalues(H, rtol=1e-10).tolist() == pytest.approx(expected, rel=1e-9)

@@ -180,11 +180,17 @@ def test_a_few_that_differ_slightly_have_company_and_most_have_few_digits():
         return lambda: torch.cat([torch.full((count,), 1 + 1e-6), torch.ones(100 - count)]).double()
 
     for count, says in ((3, "3 of 100 examples"), (90, "computes in fewer digits")):
-        with pytest.raises(ValueError, match=says):
-            refuse_mixing(shifted(count), shifted(0))
+        for unit in (1e-6, 1.0, 1e6):
+            with pytest.raises(ValueError, match=says):
+                refuse_mixing(
+                    lambda count=count, unit=unit: unit * shifted(count)(), lambda unit=unit: unit * shifted(0)()
+                )
     outlier = torch.cat([torch.ones(99), torch.tensor([1e9])]).double()
     with pytest.raises(ValueError, match="depends on the other examples"):
         refuse_mixing(lambda: outlier + (outlier == 1) * 0.1, lambda: outlier)
+    lost = torch.tensor([1.0, torch.inf, 2.0])
+    with pytest.raises(ValueError, match=r"examples \[1\] have no finite loss"):
+        refuse_mixing(lambda: lost.nan_to_num(), lambda: lost)
 
 
 def test_what_is_random_without_torch_is_not_said_to_mind_its_company():
