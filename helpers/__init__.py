@@ -1,8 +1,8 @@
 """Influence functions, right on your own model or refused: a model, its risk, its minimum, its curvature, and the
 influence of each training point. Read the modules in the order of their imports::
 
-    data -> models -> probe -> risk -> curvature -> solvers -> optimum -> influences -> retraining -> auditing
-         -> jackknife -> datamodeling -> cluster
+    data -> models -> probe -> risk -> curvature -> solvers -> certificate -> optimum -> influences -> retraining
+         -> auditing -> jackknife -> datamodeling -> cluster
 
 ``page`` holds what the pages of the book need beside the mathematics. Every function is pure: tensors in, tensors out.
 The exceptions are `setup`, which a notebook calls to fix the number format, the threads and the figure style of its
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 # fmt: off
 # isort: off
 from .auditing import Audit, audit, damping_sensitivity, leverage
+from .certificate import Certificate, NotAMinimum, NotStationary, certify, fix_gauge
 from .cluster import influence_on, leave_group_out_on
 from .curvature import (
     HessianOperator, NotPositiveDefinite, cholesky_solve, condition_number, extreme_eigenvalues,
@@ -24,9 +25,7 @@ from .datamodeling import DatamodelingScore, jackknife_error, linear_datamodelin
 from .influences import argmin, influence, predicted_change
 from .jackknife import cross_validated_losses, standard_errors
 from .models import FlatModel, flatten, mlp
-from .optimum import (
-    Certificate, Minima, NotAMinimum, NotConverged, NotStationary, certify, fix_gauge, minimise, minimise_many
-)
+from .optimum import Minima, NotConverged, minimise, minimise_many
 from .page.checks import CheckFailed, central_difference, differs, holds
 from .page.notebook import NotStored, note, setup, stored_run, table
 from .retraining import (

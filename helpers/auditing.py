@@ -20,10 +20,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .certificate import BROUGHT, bound, check_minimum, is_minimum
 from .curvature import HessianOperator, cholesky_solve
 from .data import Data
 from .influences import Convention, gradients_of_tests, predicted_change
-from .optimum import _NUMBERS_AT_ONCE, BROUGHT, bound, check_minimum, is_minimum, minimise_many
+from .optimum import _NUMBERS_AT_ONCE, minimise_many
 from .retraining import Agreement, actual_change, agreement, leave_out_weights, rank_correlation
 from .risk import Risk
 

@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .certificate import check_curvature, check_excess, check_minimum, few_products_say_little
 from .curvature import HessianOperator, cholesky_solve, refuse_unsolvable
 from .data import Data, check_tensor, check_weights
-from .optimum import check_curvature, check_excess, check_minimum, few_products_say_little, minimise
+from .optimum import minimise
 from .risk import Risk
 from .solvers import NotSolved, Solution, direct, pseudo_inverse, refined
 

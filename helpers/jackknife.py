@@ -23,10 +23,10 @@ from torch import Tensor
 from torch.func import grad, jacrev
 
 from .auditing import leverage
+from .certificate import check_minimum
 from .curvature import HessianOperator
 from .data import Data
 from .influences import influence
-from .optimum import check_minimum
 from .risk import Risk, _without_last_one
 
 #: What the influence of a point with leverage ``h`` is divided by: 1, ``√(1 - h)`` or ``1 - h``.

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 from torch.linalg import vecdot
 
+from .certificate import check_minimum
 from .curvature import HessianOperator
 from .data import Data, check_tensor, check_weights
 from .influences import Convention, are_rounding
-from .optimum import Minima, check_minimum, minimise_many
+from .optimum import Minima, minimise_many
 from .risk import Risk
 
 

@@ -29,10 +29,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED = ("helpers", "tests", "tools", "benchmarks", "book", "conftest.py", "pyproject.toml")
 TESTS = {
-    "auditing": "audit attacks", "cluster": "cluster attacks", "curvature": "curvature solvers attacks what_people_have",
+    "auditing": "audit attacks", "certificate": "certificate optimum what_people_have attacks",
+    "cluster": "cluster attacks", "curvature": "curvature solvers attacks what_people_have",
     "data": "data examples", "datamodeling": "datamodeling", "files": "files",
     "influences": "influence what_people_have attacks", "jackknife": "jackknife attacks",
-    "models": "models what_people_have attacks", "optimum": "optimum what_people_have attacks",
+    "models": "models what_people_have attacks", "optimum": "optimum certificate what_people_have attacks",
     "page/checks": "checks page", "page/figures": "figures", "page/notebook": "page", "page/typeset": "typeset",
     "probe": "probe what_people_have attacks", "retraining": "checks retraining",
     "risk": "risk batches what_people_have attacks", "solvers": "solvers what_people_have",

@@ -1,13 +1,27 @@
-"""Problems whose minimum is a formula."""
+"""Problems whose minimum, or saddle, is a formula."""
 
 import torch
 
-from helpers import SQUARED_ERROR, Data, Risk, flatten
+from helpers import LOGISTIC, SQUARED_ERROR, Data, Risk, flatten, mlp
 
 
 def linear_model(inputs, outputs=1, bias=False):
     """``x ↦ Ax``: with the squared error its minimum is a formula."""
     return flatten(torch.nn.Linear(inputs, outputs, bias=bias))[0]
+
+
+def of_one_number(loss, y, l2=0.0, X=None):
+    """The risk of a linear model without a bias, of the number 1 by default."""
+    X = torch.ones(len(y), 1) if X is None else X
+    model, _ = flatten(torch.nn.Linear(X.shape[1], 1, bias=False))
+    return Risk(model, Data(X.double(), y.double()), loss, l2=l2)
+
+
+def saddle():
+    """A network of zeros on inputs and labels in balance: the gradient vanishes, and the Hessian is indefinite."""
+    X = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]).double()
+    y = torch.tensor([1.0, 0.0, 1.0, 0.0]).double()
+    return Risk(mlp()[0], Data(X, y), LOGISTIC, 1e-3), torch.zeros(33).double()
 
 
 class Ridge:

@@ -616,6 +616,21 @@ def test_float32_knows_what_it_does_not_see(close):
         influence(risk, theta, test, gtol=1e-4)
 
 
+@pytest.mark.parametrize("apart", [1e-4, 1e-5])
+def test_twins_that_float32_cannot_tell_apart_are_no_symmetry(apart):
+    """Their difference is heard, and float32 takes it for flat: without it the influences are off by a half."""
+    Z = randn(60, 3)
+    X = Z.clone()
+    X[:, 1] = Z[:, 0] + apart * Z[:, 1]
+    y = Z @ torch.tensor([1.0, 0.5, -1.0]).double() + 0.3 * randn(60, seed=1)
+    theta = torch.linalg.lstsq(Z, y).solution
+    theta[1] = theta[1] / apart
+    theta[0] = theta[0] - theta[1]
+    risk = Risk(linear_model(3), Data(X, y), SQUARED_ERROR).to(torch.float32)
+    with pytest.raises(NotPositiveDefinite, match="losses change along its flat directions"):
+        influence(risk, theta.float(), risk.data[:2], solve=pseudo_inverse, gtol=1e-2)
+
+
 @pytest.mark.parametrize("l2", [0.02, 0.005])
 def test_float32_has_a_pseudo_inverse(l2, close):
     model, start = flatten(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)), torch.float32)

@@ -20,10 +20,9 @@ from helpers import (
     flatten,
     influence,
     minimise,
-    mlp,
     predicted_change,
 )
-from tests.helpers.closed_forms import Ridge
+from tests.helpers.closed_forms import Ridge, saddle
 
 
 @given(seed=st.integers(0, 10**6), n=st.integers(2, 12), p=st.integers(1, 5), l2=st.floats(0.01, 2))
@@ -147,13 +146,10 @@ def test_a_theta_that_is_not_stationary_is_refused(trained):
 
 
 def test_a_saddle_is_refused():
-    """A network of zeros on balanced labels is stationary, and its Hessian indefinite."""
-    X = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]).double()
-    data = Data(X, torch.tensor([1.0, 0.0, 1.0, 0.0]).double())
-    risk, theta = Risk(mlp()[0], data, l2=1e-3), torch.zeros(33).double()
+    risk, theta = saddle()
     smallest = float(torch.linalg.eigvalsh(risk.hessian(theta))[0])
     with pytest.raises(NotPositiveDefinite, match=rf"smallest eigenvalue is {smallest:.2e}"):
-        influence(risk, theta, data)
+        influence(risk, theta, risk.data)
 
 
 def test_test_points_in_another_format_are_refused(trained):

@@ -188,9 +188,57 @@ def test_a_few_that_differ_slightly_have_company_and_most_have_few_digits():
     outlier = torch.cat([torch.ones(99), torch.tensor([1e9])]).double()
     with pytest.raises(ValueError, match="depends on the other examples"):
         refuse_mixing(lambda: outlier + (outlier == 1) * 0.1, lambda: outlier)
+    sizes = torch.tensor([1.0, 1.0, 10.0]).double()
+    with pytest.raises(ValueError, match="alone it is 15, and with others 10"):  # the one that differs most
+        refuse_mixing(lambda: sizes + torch.tensor([1e-3, 0.0, 5.0]), lambda: sizes)
     lost = torch.tensor([1.0, torch.inf, 2.0])
     with pytest.raises(ValueError, match=r"examples \[1\] have no finite loss"):
         refuse_mixing(lambda: lost.nan_to_num(), lambda: lost)
+
+
+class InSingle(torch.autograd.Function):
+    """The identity, whose gradient is rounded to float32."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, g):
+        return Rounded.apply(g)
+
+
+class Rounded(InSingle):
+    @staticmethod
+    def forward(g):
+        return g.float().double()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g
+
+
+def test_gradients_of_single_examples_tell_fewer_digits():
+    X, y, theta = torch.eye(3).double(), torch.zeros(3).double(), torch.arange(1, 4).double() / 7
+    with pytest.raises(ValueError, match=r"gradients of single examples add up to .e-0[89] only") as refusal:
+        probe(lambda theta, X, y: (X @ InSingle.apply(theta) + X @ theta.exp() - y).square(), None, theta, X + 1, y)
+    assert "hooks" not in str(refusal.value)
+
+
+def test_memory_that_is_short_is_no_unfit_input():
+    for error in (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")):
+
+        def losses(theta, X, y, error=error):
+            raise error
+
+        with pytest.raises(type(error), match=str(error)):
+            probe(losses, None, torch.ones(1), torch.ones(3, 1), torch.ones(3))
 
 
 def test_what_is_random_without_torch_is_not_said_to_mind_its_company():
