@@ -14,6 +14,7 @@ inputs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -231,15 +232,18 @@ def newton_step(H: HessianOperator) -> Tensor:
         return torch.zeros_like(g)  # for whoever solves to say
 
 
-def few_products_say_little(H: HessianOperator) -> bool:
-    """Whether `newton_step` may have been too short to tell how much of the loss is left."""
+def check_excess(H: HessianOperator, solve: Callable[[HessianOperator, Tensor], Any], gtol: float | None) -> None:
+    """Raise `NotStationary` where ``solve``, which goes further than the few products of `newton_step`, finds an excess
+    of the loss after all: what is left of the gradient may lie along a soft direction."""
     known = H.risk.is_known_minimum(H.theta, H.weights)
-    return len(H.theta) > _DENSE_UP_TO and not known and H.gradient_norm > H.rounding
-
-
-def check_excess(H: HessianOperator, step: Tensor, gtol: float | None) -> None:
-    """Raise `NotStationary` where Newton's ``step`` (p,), by a solver that went further, finds an excess after all."""
-    if has_excess(H, step, gtol):
+    if len(H.theta) <= _DENSE_UP_TO or known or H.gradient_norm <= H.rounding:
+        return
+    try:
+        solution = solve(H, H.gradient[:, None])
+    except NotSolved as stopped:
+        solution = stopped
+    step = solution if isinstance(solution, Tensor) else solution.X
+    if step is not None and has_excess(H, step[:, 0], gtol):
         raise NotStationary(f"theta is stationary to gtol, but {_FALLING}.")
 
 

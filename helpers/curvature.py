@@ -112,7 +112,7 @@ def refuse_unsolvable(B: Tensor, along: Tensor) -> None:
 def singular_to_rounding() -> NotPositiveDefinite:
     return NotPositiveDefinite(
         f"H is singular to rounding, but losses change along its flat directions: this is no symmetry, {TOO_STIFF}; or "
-        "damp."
+        "theta is not near enough to its minimum to tell: train on, or damp."
     )
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .certificate import check_curvature, check_excess, check_minimum, few_products_say_little
+from .certificate import check_curvature, check_excess, check_minimum
 from .curvature import HessianOperator, cholesky_solve, refuse_unsolvable
 from .data import Data, check_tensor, check_weights
 from .optimum import minimise
@@ -80,24 +80,22 @@ def influence(
     if by_steps:
         check_curvature(H)
     G_test = gradients_of_tests(risk, theta, test)  # n_test × p
-    in_doubt = gtol != float("inf") and solve is not pseudo_inverse and few_products_say_little(H)
-    B = torch.cat([G_test, H.gradient[None]]).T if in_doubt else G_test.T  # what is left of ∇R is solved for, too
-    solution = solve(H, B)
+    solution = solve(H, G_test.T)
     X, residuals = (solution.X, solution.residuals) if isinstance(solution, Solution) else (solution, 0.0)
     worst = float(torch.as_tensor(residuals, device=theta.device).max())
     check_tensor("what the solver returned", X)
     if X.dtype != theta.dtype:
         raise TypeError(f"the solver returned {X.dtype}, and theta is {theta.dtype}: let it keep the format.")
-    if X.shape != B.shape or not bool(torch.isfinite(X).all()):
-        shapes = f"{tuple(X.shape)} for {tuple(B.shape)}"
+    if X.shape != G_test.T.shape or not bool(torch.isfinite(X).all()):
+        shapes = f"{tuple(X.shape)} for {tuple(G_test.T.shape)}"
         raise NotSolved(f"the solver returned shape {shapes}, or no finite numbers.", X)
     if not worst < 1:
         raise NotSolved(f"the solver reports a residual of {worst:.1e} of a right-hand side: no better than X = 0.", X)
     if by_steps and isinstance(solution, Solution):
-        check_residual(H, X, B, worst)
-    if in_doubt:
-        check_excess(H, X[:, -1], gtol)
-    return -risk.slopes(theta, X[:, : len(G_test)].T.contiguous())
+        check_residual(H, X, G_test.T, worst)
+    if gtol != float("inf") and solve is not pseudo_inverse:
+        check_excess(H, solve, gtol)
+    return -risk.slopes(theta, X.T.contiguous())
 
 
 def check_residual(H: HessianOperator, X: Tensor, B: Tensor, worst: float) -> None:

@@ -18,17 +18,7 @@ import torch
 from torch import Tensor
 from torch.linalg import vecdot
 
-from .certificate import (
-    FOUND,
-    Certificate,
-    NotAMinimum,
-    _At,
-    _no_minimum,
-    bound,
-    cause,
-    flaw,
-    is_minimum,
-)
+from .certificate import FOUND, Certificate, NotAMinimum, _At, _no_minimum, bound, cause, flaw, is_minimum
 from .curvature import (
     _DENSE_UP_TO,
     HessianOperator,

@@ -36,7 +36,7 @@ _RANDOM = (
 )
 _FEWER = (
     "the model or the loss computes in fewer digits than {}: {}. See that forward and loss convert nothing (float(), "
-    "to(torch.float32)), and that their constants are in that format."
+    "to(torch.float32)), that their constants are in that format, and that no large terms cancel."
 )
 REPLACED = (
     "something in forward or in the loss stops or replaces derivatives (detach, no_grad, a rounding, a custom "

@@ -580,19 +580,19 @@ def test_a_weak_saddle_is_no_symmetry(inputs):
 @pytest.mark.parametrize("solve", [direct, conjugate_gradients, block_conjugate_gradients])
 def test_an_excess_that_few_products_do_not_see(solve):
     """Of 600 parameters two are twins, and training stopped between them: the gradient there is drowned by another."""
-    n, p, apart = 900, 600, 3e-5
-    Z = randn(n, p)
+    n, p, apart = 900, 600, 1e-3
+    Z = n**0.5 * torch.linalg.qr(randn(n, p))[0]
     X = Z.clone()
     X[:, 1] = Z[:, 0] + apart * Z[:, 1]
-    y = X @ torch.ones(p, dtype=torch.float64) + 1e-5 * randn(n, seed=1)
+    y = X @ torch.ones(p, dtype=torch.float64) + 0.05 * randn(n, seed=1)
     best = torch.linalg.lstsq(Z, y).solution  # in the basis of Z
     theta = best.clone()
     theta[0], theta[1] = best[0] - best[1] / apart, best[1] / apart
     risk = Risk(linear_model(p), Data(X, y), SQUARED_ERROR)
     influence(risk, theta, risk.data[:2], solve=solve)
     off = theta.clone()
-    off[0], off[1] = off[0] - 1, off[1] + 1
-    off[2:] += 1e-9 * randn(p - 2, seed=4)
+    off[0], off[1] = off[0] - 0.1, off[1] + 0.1
+    off[2:] += 5e-8 * randn(p - 2, seed=4)
     assert risk.gradient(off).norm() < 1e-6 * HessianOperator(risk, off).scale
     with pytest.raises(NotStationary, match="falls more and more slowly"):
         influence(risk, off, risk.data[:2], solve=solve)
