@@ -286,6 +286,8 @@ def cause(H: HessianOperator, tolerance: float) -> str:
         return _KINK
     smallest = float(H.eigenvalues[0])
     if risk.model.p <= 4 * _DENSE_UP_TO:
+        if not H.matrix.any():
+            return "its Hessian is zero: a loss without curvature, as absolute values have; use a smooth one, or add L2"
         flats = int(H.is_flat.sum())
         if H.curves_up and flats and H.flat_is_silent:
             return (

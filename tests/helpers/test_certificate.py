@@ -154,6 +154,16 @@ def test_a_point_that_sits_on_a_kink_is_none():
     for look in (lambda *at: influence(*at, risk.data), leave_one_out):
         with pytest.raises(NotStationary, match="kink"):
             look(risk, theta)
+    far = of_one_number(Loss(lambda f, y: (f - y).abs()), torch.tensor([0, 0, 0, 2, -1]) + 100)
+    with pytest.raises(NotAMinimum, match="kink"):
+        certify(far, zeros(1) + 100)
+
+
+def test_a_loss_without_curvature_is_called_so():
+    """Every number between the two in the middle is a median."""
+    risk = of_one_number(Loss(lambda f, y: (f - y).abs()), torch.tensor([0, 1, 2, 3]))
+    with pytest.raises(NotAMinimum, match=r"its Hessian is zero: a loss without curvature"):
+        certify(risk, zeros(1) + 1.5)
 
 
 def test_a_steep_smooth_minimum_has_no_kink():
