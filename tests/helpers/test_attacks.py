@@ -653,6 +653,12 @@ def test_a_damped_solver_is_the_readers_own(close):
     H = ridge.hessian(ridge.uniform) + 0.1 * torch.eye(3, dtype=torch.float64)
     expected = -g_test @ torch.linalg.solve(H, g.T)
     close(influence(ridge.risk, ridge.theta, ridge.test, solve=damped), expected, rtol=1e-6, atol=1e-7)
+    small = ridge.risk.but(loss=Loss(lambda f, y: 5e-10 * (f - y).square()), l2=1e-10)  # a billionth of the risk
+
+    def alike(H, B):
+        return conjugate_gradients(HessianOperator(H.risk, H.theta, H.weights, damping=1e-10), B)
+
+    close(1e9 * influence(small, ridge.theta, ridge.test, solve=alike), expected, rtol=1e-6, atol=1e-7)
 
 
 def test_steep_and_smooth_is_no_kink():
