@@ -163,7 +163,7 @@ def audit(
     announced, lowest = _over(second.norm(dim=0), predicted.norm(dim=0)), d[0] + fall
     h = _leverage(H, w[:, None] * solved)
     sensitivity = _sensitivity(at_theta[2], solved, solved_test, G_test)
-    lengths = moves.norm(dim=1) / theta.norm().clamp(min=torch.finfo(theta.dtype).tiny)
+    lengths = (moves.norm(dim=1) / theta.norm()).nan_to_num(0.0, torch.inf)  # of a theta of zeros
     points = _chosen((predicted.abs().amax(0), announced, -lowest, lengths), retrain, seed)
     # Not `leave_group_out`, which has a bound of its own for theta; that of the audit is checked above.
     W = leave_out_weights(risk.n, [[i] for i in points], convention, weights=w)
@@ -337,6 +337,8 @@ def _of_retrainings(
         remedy = "choose test points whose losses can change"
     elif line is None or rank is None:
         found, remedy = f"too few of them found a minimum{lost}", "raise the L2 strength"
+        if not failed:
+            found, remedy = "all predictions, or all changes, are alike: nothing to compare", "choose other test points"
     else:
         worst = int(off.nan_to_num().argmax())
         found = f"r = {line.r:.2f}, slope {line.slope:.2f}, rank {rank:.2f}, "

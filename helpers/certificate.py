@@ -26,6 +26,7 @@ from .curvature import (
     TOO_STIFF,
     HessianOperator,
     NotPositiveDefinite,
+    least_in_units,
     not_positive_definite,
     rounding_of,
     singular_to_rounding,
@@ -201,13 +202,21 @@ def minimum_is_near(H: HessianOperator, gtol: float | None = None) -> bool:
     """Whether Newton's step from here is short, takes away the gradient along itself, and next to nothing of the loss.
     Where the risk only falls, as ``exp(-t)`` does, a good third of the gradient stays however far one has gone. And a
     gradient that is small beside others may be one in other units, or the residuals of a fit that is nearly exact."""
-    if H.gradient_norm <= H.rounding:
-        return True  # nobody sees more
+    seen = H.gradient_norm > H.rounding
+    if not seen and len(H.theta) > _DENSE_UP_TO:
+        return True
     s = newton_step(H)
-    had, left = s @ H.gradient, s @ H.risk.gradient(H.theta - s, H.weights)
+    if not seen:  # what is left may be rounding, unless a parameter would go far for it
+        return bool((s.abs() <= _NEAR * (1 + H.theta.abs())).all())
     short = s.norm() <= _NEAR * (1 + H.theta.norm())
-    more = bool(left > 0.1 * had) or has_excess(H, s, gtol)
-    return bool(short) and not (more and bool(had > H.rounding * s.norm()))
+    excess = has_excess(H, s, gtol) and bool(s @ H.gradient > H.rounding * s.norm())
+    return bool(short) and not (excess or falls_on(H, s))
+
+
+def falls_on(H: HessianOperator, step: Tensor) -> bool:
+    """Whether much of the gradient along Newton's ``step`` (p,) is still there behind it: no parabola."""
+    had, left = step @ H.gradient, step @ H.risk.gradient(H.theta - step, H.weights)
+    return bool((left > 0.1 * had) & (had > H.rounding * step.norm()))
 
 
 def has_excess(H: HessianOperator, step: Tensor, gtol: float | None) -> bool:
@@ -222,8 +231,7 @@ def newton_step(H: HessianOperator) -> Tensor:
     so too short; of others in units of the parameters in which ``H`` is 1, so that a stiff one hides no other."""
     g = H.gradient
     if len(g) <= _DENSE_UP_TO:
-        d = H.in_units[0]
-        return H.solve_but_for(d.abs() <= rounding_of(d), g[:, None])[:, 0]
+        return H.solve_but_for(H.in_units[0].abs() <= least_in_units(H.matrix), g[:, None])[:, 0]
     try:
         return conjugate_gradients(H, g[:, None], rtol=0.1, max_iterations=100).X[:, 0]
     except NotSolved as stopped:
@@ -298,11 +306,11 @@ def cause(H: HessianOperator, tolerance: float) -> str:
                 "changes no training loss (or solve=pseudo_inverse in influence; or damp)"
             )
         d = H.in_units[0]
-        if H.curves_up and (H.is_stiff or d[0] <= rounding_of(d)):
+        if H.curves_up and (H.is_stiff or d[0] <= rounding_of(d)) and not falls_on(H, newton_step(H)):
             return TOO_STIFF
     if norm <= tolerance and not minimum_is_near(H):
         return _FALLING
-    if smallest <= 0 and norm <= 1e6 * tolerance:  # else it was only on its way
+    if smallest < -rounding_of(H.eigenvalues) and norm <= 1e6 * tolerance:  # else it was only on its way
         return (
             f"it is near a saddle (smallest eigenvalue of the Hessian {smallest:.1e}): start elsewhere, or raise the L2"
         )
@@ -310,7 +318,9 @@ def cause(H: HessianOperator, tolerance: float) -> str:
         return _OTHER_CURVATURE
     if theta.dtype == torch.float32:
         return "float32 has few digits for this: use float64 (flatten, data.to(torch.float64)), or a larger gtol"
-    if tolerance < norm <= H.rounding:
+    if norm <= tolerance:
+        return TOO_STIFF
+    if norm <= H.rounding:
         return "what is left is rounding, so use a larger gtol"
     y = risk.data.y[H.weights != 0]
     if y.is_floating_point() and not 1e-3 <= (size := float(y.abs().max())) <= 1e3:

@@ -26,7 +26,7 @@ _DENSE_UP_TO = 500  # so many parameters: below, all eigenvalues cost less than 
 TOO_STIFF = (
     "the eigenvalues of its Hessian span more orders of magnitude than numbers have digits: bring the inputs to one "
     "scale; and where the L2 shrinks weights whose size changes no loss, as those before a normalisation, there is no "
-    "minimum: leave these out of it (l2 by name)"
+    "minimum: leave these out of it (l2 by name); nor for a bias without L2 whose label has no example of either kind"
 )
 
 
@@ -74,9 +74,14 @@ def cholesky_factor(H: Tensor) -> Tensor:
     """
     check_symmetric(H)
     L, info = torch.linalg.cholesky_ex(H)
-    if info or _smallest_in_units(L) <= 100 * len(H) * torch.finfo(H.dtype).eps:
+    if info or _smallest_in_units(L) <= least_in_units(H):
         raise not_positive_definite(float(torch.linalg.eigvalsh(H)[0]))
     return L
+
+
+def least_in_units(H: Tensor) -> float:
+    """In units in which the diagonal of ``H`` (p, p) is 1: the least eigenvalue that is solved for."""
+    return 100 * len(H) * torch.finfo(H.dtype).eps
 
 
 def _smallest_in_units(L: Tensor) -> float:
@@ -239,17 +244,18 @@ class HessianOperator:
 
     @cached_property
     def eigenvalues(self) -> Tensor:
-        """In ascending order, all (p,) where ``H`` is small, and else the two `extreme_eigenvalues` (2,)."""
-        if self.shape[0] <= _DENSE_UP_TO:
+        """In ascending order, all (p,) up to some thousand parameters, and else the two `extreme_eigenvalues` (2,)."""
+        if self.shape[0] <= 4 * _DENSE_UP_TO:
             return self.eigen[0]
-        return extreme_eigenvalues(self, rtol=0.1)  # their signs are what matters
+        return extreme_eigenvalues(self, rtol=1e-3)  # coarser, and it may end beside a cluster at 2λ
 
     @cached_property
     def unit(self) -> Tensor:
         """The step (p,) in each parameter that has a curvature of 1, or of -1; in these units a stiff parameter hides
         no soft one. What may be rounding beside the largest, and has no gradients to match, is left small."""
         stiffness, eps = self.matrix.diagonal().abs(), torch.finfo(self.theta.dtype).eps
-        size, loss = self._some_gradients.square().mean(0), self.risk.losses(self.theta).abs().mean()
+        size = self._some_gradients.square().mean(0) * self.weights.abs().sum()
+        loss = self.risk.losses(self.theta).abs().mean()
         known = (size > 1e-3 * stiffness * loss) & (size > (1e3 * eps) ** 2 * size.max())
         known |= stiffness > 10 * eps * stiffness.max()
         return torch.where(known, stiffness, stiffness.max()).clamp(min=torch.finfo(self.theta.dtype).tiny).rsqrt()
@@ -303,7 +309,8 @@ class HessianOperator:
             return not len(N)
         slopes, loss = risk.slopes(theta, N).abs().amax(1), risk.losses(theta).abs().mean()
         steepest = (unit * self._some_gradients).norm(dim=1).max()
-        rounding = 1e-12 * ((unit * (self @ theta)).norm() + steepest)
+        total = self.weights.abs().sum()
+        rounding = 1e-12 * ((unit * (self @ theta)).norm() / total + steepest)
         d, size = self.in_units[0], (theta / unit).norm()
         adds = slopes**2 / d[self.is_flat].abs().clamp(min=rounding_of(d))  # to the influences, if they were solved for
         silent = (adds <= 1e-4 * steepest**2) & (slopes * size <= 1e-3 * loss)
@@ -311,7 +318,7 @@ class HessianOperator:
             return False
         R = risk(theta, self.weights)
         aside = [risk(theta + t * size * v, self.weights) for v in N for t in (-0.1, -0.03, 0.03, 0.1)]
-        return bool(torch.stack(aside).min() >= R - 1e-10 * (loss + R.abs()) - rounding * size)
+        return bool(torch.stack(aside).min() >= R - 1e-10 * (total * loss + R.abs()) - total * rounding * size)
 
     def solve_but_for(self, flat: Tensor, B: Tensor) -> Tensor:
         """``X`` (p, m) with ``HX = B`` but for what ``B`` has along those eigenvectors `in_units` that are ``flat``."""

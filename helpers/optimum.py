@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.linalg import vecdot
 
-from .certificate import FOUND, Certificate, NotAMinimum, _At, _no_minimum, bound, cause, flaw, is_minimum
+from .certificate import _NEAR, FOUND, Certificate, NotAMinimum, _At, _no_minimum, bound, cause, flaw, is_minimum
 from .curvature import (
     _DENSE_UP_TO,
     HessianOperator,
@@ -84,6 +84,7 @@ class Minima:
             what = f"training stopped at a gradient norm above {self.tolerance:.1e}"
             raise NotConverged(f"{what} in {named(moving, self.gradient_norms)}", self.thetas)
         what = "stationary, but no minimum: the smallest eigenvalue of the Hessian"
+        what += " (a bound from below)" if risk.model.p > _DENSE_UP_TO else ""
         raise NotAMinimum(f"{what} in {named(~self.certified, self.smallest_eigenvalues)}", self.thetas)
 
 
@@ -117,7 +118,10 @@ def minimise(
         H = HessianOperator(risk, theta, weights)
         if H.scale > 1e-3 * scale:
             break  # else what was small at the start is large against tiny targets
-    if found.certified[0] and not flaw(H, gtol):
+    certified = bool(found.certified[0])
+    if certified and risk.model.p > _DENSE_UP_TO:  # bounds by a few products are for many at once
+        smallest, certified = float(H.eigenvalues[0]), bool(is_minimum(theta, norm, H.eigenvalues))
+    if certified and not flaw(H, gtol):
         risk.refuse_mixing(theta)
         risk.remember_minimum(theta, weights)
         return Certificate(theta, norm, smallest)
@@ -175,8 +179,10 @@ def minimise_many(
     # Blocks of some MiB go back to the system after each batch, and new pages are slow: a fifth of the time. Once a
     # larger block was released, the C library keeps what is smaller.
     torch.empty(_KEPT_BYTES, dtype=torch.uint8, device="cpu")
-    near = preconditioner if isinstance(preconditioner, HessianOperator) else HessianOperator(risk, first)
-    tolerance = bound(gtol, FOUND[start.dtype]) * near.scale
+    total = W.abs().sum(1)
+    least = int(total.where(total > 0, torch.inf).argmin())
+    near = preconditioner if isinstance(preconditioner, HessianOperator) else HessianOperator(risk, first, W[least])
+    tolerance = bound(gtol, FOUND[start.dtype]) * near.scale * float(total[least] / near.weights.abs().sum())
 
     # Some problems at a time, so that memory does not grow with m. No problem sees another, so nothing else changes.
     together = max(1, _NUMBERS_AT_ONCE // (risk.n * p))
@@ -229,6 +235,8 @@ def _by_matrices(risk: Risk, thetas: Tensor, W: Tensor, tolerance: float, P: _Pr
         if not todo.any():
             break
         steps = torch.cholesky_solve(g[..., None], L)[..., 0]
+        far = (steps.abs() > _NEAR * (1 + thetas.abs())).any(1)  # as where a risk only falls: a step of 1, for ever
+        minimum &= ~(far & up)
         for k in flat.nonzero().flatten().tolist():
             d, Q = torch.linalg.eigh(H[k])
             along, soft = Q.T @ g[k], d <= below[k]

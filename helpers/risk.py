@@ -408,8 +408,8 @@ class Risk:
         return self._alike(data=self.data[chosen])
 
     def to(self, dtype: torch.dtype) -> Risk:
-        """The same risk with its data in another floating-point format."""
-        return self._alike(data=self.data.to(dtype))
+        """The same risk with its data in another floating-point format, in which model and loss are tried anew."""
+        return replace(self, data=self.data.to(dtype))
 
     def but(self, **changes: Any) -> Risk:
         """With these changes. What was found out of model, loss and data holds while they stay; minima do not."""

@@ -172,7 +172,7 @@ def test_the_extremes_of_a_known_spectrum(monkeypatch):
     monkeypatch.setattr(type(risk), "dense", lambda *arguments: pytest.fail("no matrix is needed"))
     assert extreme_eigenvalues(H).tolist() == pytest.approx(expected, rel=1e-2)
     assert extreme_eigenvalues(H, rtol=1e-10).tolist() == pytest.approx(expected, rel=1e-9)
-    monkeypatch.setattr("helpers.curvature._DENSE_UP_TO", 29)
+    monkeypatch.setattr("helpers.curvature._DENSE_UP_TO", 7)
     assert H.eigenvalues.tolist() == pytest.approx(expected, rel=0.1)
 
 
