@@ -182,7 +182,7 @@ def minimise_many(
     total = W.abs().sum(1)
     least = int(total.where(total > 0, torch.inf).argmin())
     near = preconditioner if isinstance(preconditioner, HessianOperator) else HessianOperator(risk, first, W[least])
-    tolerance = bound(gtol, FOUND[start.dtype]) * near.scale * float(total[least] / near.weights.abs().sum())
+    tolerance = bound(gtol, FOUND[start.dtype]) * near.scale
 
     # Some problems at a time, so that memory does not grow with m. No problem sees another, so nothing else changes.
     together = max(1, _NUMBERS_AT_ONCE // (risk.n * p))

@@ -34,11 +34,14 @@ from helpers import (
     fix_gauge,
     flatten,
     influence,
+    leave_group_out,
     leave_one_out,
     leverage,
     lissa,
     minimise,
+    minimise_many,
     pseudo_inverse,
+    refined,
     standard_errors,
 )
 from tests.helpers.closed_forms import Ridge, linear_model
@@ -717,3 +720,122 @@ def test_the_audit_says_that_units_are_in_the_way():
         torch.cat([1e8 * (1 + randn(60, 1).abs()), randn(60, 1, seed=1)], 1), randn(60, seed=2)
     )
     assert "bring the inputs to one scale" in str(audit(risk, theta, test))
+
+
+def test_a_shallow_saddle_in_a_crowd_is_seen(monkeypatch):
+    """A product of two numbers, zero and zero, beside a ridge of 520 parameters with hundreds of eigenvalues of 2λ: a
+    few products may see only these."""
+
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.u, self.v = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+            self.line = nn.Linear(520, 1, bias=False)
+
+        def forward(self, x):
+            return self.line(x[:, :-1]).squeeze(1) + self.u * self.v * x[:, -1]
+
+    X, soft = randn(50, 520), 1e-3
+    y = X[:, 0] + randn(50, seed=1)
+    ridge = torch.linalg.solve(X.T @ X / 50 + 2 * soft * torch.eye(520).double(), X.T @ y / 50)
+    misfit = X @ ridge - y
+    pulled = 2.02 * soft * misfit.sign() / misfit.abs().mean()
+    risk = Risk(flatten(Both())[0], Data(torch.cat([X, pulled[:, None]], 1), y), SQUARED_ERROR, soft)
+    theta = torch.cat([torch.zeros(2).double(), ridge])
+    seen = torch.tensor([[2 * soft, 1.0]]).double()
+    monkeypatch.setattr("helpers.optimum._extreme_eigenvalues_many", lambda *arguments: seen)
+    for look in (certify, minimise):
+        with pytest.raises(NotAMinimum, match=r"near a saddle \(smallest eigenvalue of the Hessian -2\.0e-05\)"):
+            look(risk, theta)
+    for solve in (direct, conjugate_gradients, block_conjugate_gradients):
+        with pytest.raises(NotPositiveDefinite, match=r"-2\.0\de-05"):
+            influence(risk, theta, risk.data[:2], solve=solve)
+
+
+def test_without_its_only_example_a_label_has_no_minimum():
+    """Its bias falls for ever, by one a step of Newton's: short beside weights of a hundred, and long beside itself."""
+    draw = torch.Generator().manual_seed(0)
+    X = 0.1 * torch.rand(60, 3, generator=draw).double()
+    first = (X[:, 0] + 0.02 * torch.randn(60, generator=draw) > 0.05).double()
+    risk = Risk(
+        flatten(nn.Linear(3, 2))[0],
+        Data(X, torch.stack([first, (torch.arange(60) == 0).double()], 1)),
+        l2=lambda name: 1e-6 if name == "weight" else 0.0,
+    )
+    theta = minimise(risk, torch.zeros(8).double()).theta
+    assert theta.norm() > 99
+    found = leave_group_out(risk, theta, [[0], [1]], throw=False)
+    assert found.certified.tolist() == [False, True]
+    report = audit(risk, theta, risk.data[:2], retrain=60)
+    assert 0 in report.failed
+
+
+@pytest.mark.parametrize("total", [1, 60, 1e6])
+def test_what_is_silent_does_not_depend_on_the_sum_of_the_weights(total):
+    """Twins that differ by 10⁻⁸: no symmetry, whether the risk is a mean or a sum."""
+    a, z, b, noise = randn(4, 60, seed=1)
+    X, y = torch.stack([a, a + 1e-8 * z, b], 1), 10 * a + 3 * b + 0.1 * noise
+    theta = torch.linalg.lstsq(X, y, driver="gelsd").solution
+    risk, w = Risk(linear_model(3), Data(X, y), SQUARED_ERROR), torch.full((60,), total / 60, dtype=torch.float64)
+    for refused in (
+        lambda: influence(risk, theta, risk.data[:5], weights=w, solve=pseudo_inverse),
+        lambda: fix_gauge(risk, theta, w),
+    ):
+        with pytest.raises((NotPositiveDefinite, NotAMinimum), match="losses change along"):
+            refused()
+
+
+@pytest.mark.parametrize("apart", [1e-6, 5e-7])
+def test_what_a_factor_solves_for_is_asked_for_an_excess(apart):
+    """A seventh of the loss is left along twins; Newton's step has to see what Cholesky's factor accepts."""
+    a, z, b, noise = randn(4, 60, seed=1)
+    X, y = torch.stack([a, a + apart * z, b], 1), 10 * a + 3 * b + 0.1 * noise
+    theta = torch.zeros(3).double()
+    theta[[0, 2]] = torch.linalg.lstsq(X[:, [0, 2]], y).solution
+    theta[:2] = theta[0] / 2  # as an optimiser leaves twins
+    risk = Risk(linear_model(3), Data(X, y), SQUARED_ERROR)
+    for use in (influence, lambda *at: leverage(*at[:2]), lambda *at: cross_validated_losses(*at[:2])):
+        with pytest.raises(NotStationary, match="no minimum is near"):
+            use(risk, theta, risk.data[:2])
+
+
+@pytest.mark.parametrize("total", [1e-12, 1e-6, 1e9])
+def test_many_are_found_whatever_their_weights_add_up_to(total, close):
+    W = torch.rand(3, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    X = randn(30, 3)
+    risk = Risk(linear_model(3), Data(X, (X[:, 0] + randn(30, seed=1) > 0).double()), l2=0.1)
+    right = minimise_many(risk, W, zeros := torch.zeros(3).double()).thetas
+    for preconditioner in (None, torch.eye(3).double()):
+        scaled = risk.but(l2=0.1 * total)
+        close(minimise_many(scaled, total * W, zeros, preconditioner=preconditioner).thetas, right, 1e-8, 1e-10)
+
+
+def test_another_format_is_tried_anew():
+    weight = torch.tensor([1.0, 2.0]).double()
+    loss = Loss(lambda f, y: F.cross_entropy(f, y, weight=weight, reduction="none"))
+    model, start = flatten(nn.Linear(3, 2))
+    risk = Risk(model, Data(randn(40, 3), torch.arange(40) % 2), loss, 0.1)
+    theta = minimise(risk, start).theta
+    for use in (
+        lambda: influence(risk, theta, risk.data[:2], solve=refined),
+        lambda: minimise(risk.to(torch.float32), theta.float()),
+    ):
+        with pytest.raises(ValueError, match=r"cannot take X .* of torch.float32"):
+            use()
+
+
+def test_an_audit_where_nothing_changes_says_so():
+    X = randn(40, 3)
+    risk = Risk(flatten(nn.Linear(3, 1))[0], Data(X, torch.full((40,), 2.5).double()), SQUARED_ERROR)
+    theta = torch.tensor([0, 0, 0, 2.5]).double()
+    report = audit(risk, theta, Data(X[:1], torch.tensor([3.0]).double()))
+    assert not report.failed and "nothing to compare" in str(report) and "found a minimum" not in str(report)
+
+
+def test_moves_from_a_theta_of_zeros_are_endless():
+    X = randn(40, 1)
+    y = randn(40, seed=1)
+    y -= X[:, 0] * (X[:, 0] @ y) / (X[:, 0] @ X[:, 0])
+    risk = Risk(linear_model(1), Data(X, y), SQUARED_ERROR)
+    report = audit(risk, torch.zeros(1).double(), risk.data[:2])
+    assert "longest move        up to inf" in str(report)
