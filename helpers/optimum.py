@@ -179,10 +179,14 @@ def minimise_many(
     # Blocks of some MiB go back to the system after each batch, and new pages are slow: a fifth of the time. Once a
     # larger block was released, the C library keeps what is smaller.
     torch.empty(_KEPT_BYTES, dtype=torch.uint8, device="cpu")
-    total = W.abs().sum(1)
-    least = int(total.where(total > 0, torch.inf).argmin())
-    near = preconditioner if isinstance(preconditioner, HessianOperator) else HessianOperator(risk, first, W[least])
-    tolerance = bound(gtol, FOUND[start.dtype]) * near.scale
+    if isinstance(preconditioner, HessianOperator):
+        scale = preconditioner.scale
+    else:  # of the problem with the least weights; where these hear next to nothing, of all examples alike
+        total = W.abs().sum(1)
+        least = int(total.where(total > 0, torch.inf).argmin())
+        alike = HessianOperator(risk, first).scale * float(total[least])
+        scale = max(HessianOperator(risk, first, W[least]).scale, alike)
+    tolerance = bound(gtol, FOUND[start.dtype]) * scale
 
     # Some problems at a time, so that memory does not grow with m. No problem sees another, so nothing else changes.
     together = max(1, _NUMBERS_AT_ONCE // (risk.n * p))
