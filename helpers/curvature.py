@@ -247,7 +247,7 @@ class HessianOperator:
         """In ascending order, all (p,) up to some thousand parameters, and else the two `extreme_eigenvalues` (2,)."""
         if self.shape[0] <= 4 * _DENSE_UP_TO:
             return self.eigen[0]
-        return extreme_eigenvalues(self, rtol=1e-3)  # coarser, and it may end beside a cluster at 2λ
+        return extreme_eigenvalues(self)
 
     @cached_property
     def unit(self) -> Tensor:
