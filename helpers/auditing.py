@@ -133,7 +133,7 @@ def audit(
     it leaves ``retrain`` points out and trains again: four in ten have the largest predicted change of a test loss, two
     in ten the largest second order, one the lowest eigenvalue, one the longest move; the rest is drawn at random. A
     theta that fails the first two tests is reported, not refused. The whole Hessian is formed, once, and for each
-    training point about six gradients of the risk: for up to a few thousand parameters and examples.
+    training point two gradients of the risk: for up to a few thousand parameters and examples.
 
     Args:
         retrain: how many points to leave out, each by a retraining from ``theta``; from 3 to n.
@@ -159,8 +159,8 @@ def audit(
     solved, solved_test = torch.cholesky_solve(G.T, H.factor).T, torch.cholesky_solve(G_test.T, H.factor).T
     predicted = predicted_change(-solved_test @ G.T, convention, w)  # (n_test, n)
     moves = predicted_change(-solved.T, convention, w).T  # (n, p): dθ̂/dw · Δw
-    second, fall = _second_order(H, moves, Q[:, 0].contiguous(), solved_test, test, convention)
-    announced, lowest = _over(second.norm(dim=0), predicted.norm(dim=0)), d[0] + fall
+    second = _second_order(H, moves, solved_test, test, convention)
+    announced, lowest = _over(second.norm(dim=0), predicted.norm(dim=0)), d[0] + _fall(H, moves, Q[:, 0], convention)
     h = _leverage(H, w[:, None] * solved)
     sensitivity = _sensitivity(at_theta[2], solved, solved_test, G_test)
     lengths = (moves.norm(dim=1) / theta.norm()).nan_to_num(0.0, torch.inf)  # of a theta of zeros
@@ -183,31 +183,40 @@ def audit(
     )  # fmt: skip
 
 
-def _second_order(
-    H: HessianOperator, moves: Tensor, q: Tensor, solved_test: Tensor, test: Data, convention: Convention
-) -> tuple[Tensor, Tensor]:
-    """``½ℓ''`` of each test loss as each point is left out (n_test, n), and ``d'`` of the eigenvector ``q`` (n,).
+def _second_order(H: HessianOperator, moves: Tensor, solved_test: Tensor, test: Data, convention: Convention) -> Tensor:
+    """``½ℓ''`` of each test loss as each point is left out (n_test, n).
 
     A little to both sides on the tangent, at ``θ ± sθ'`` with weights ``w ± sv``: the even part of ``∇R`` is the force
-    that the first order overlooks (equation ``eq-overlooked-force``), the odd part of ``qᵀHq`` is ``d'`` (``eq-fall``).
+    that the first order overlooks (equation ``eq-overlooked-force``).
     """
     risk, theta, w = H.risk, H.theta, H.weights
     s = torch.finfo(theta.dtype).eps ** (1 / 6)  # a difference of second order keeps two thirds of the digits
-    at_theta, bends, falls = risk.losses(theta, test)[:, None], [], []
+    at_theta, bends = risk.losses(theta, test)[:, None], []
     at_rest = 2 * H.gradient  # not quite zero
     together = max(1, _NUMBERS_AT_ONCE // (risk.n * max(len(theta), 64)))  # the weights alone are n numbers a point
     for points in torch.arange(risk.n, device="cpu").split(together):
         v = leave_out_weights(risk.n, points[:, None].tolist(), convention, weights=w) - w
-        sides = [(theta + t * moves[points], w + t * v) for t in (s, -s)]
         force, curved = -at_rest.expand_as(moves[points]), -2 * at_theta
-        for thetas, W in sides:
+        for t in (s, -s):
+            thetas, W = theta + t * moves[points], w + t * v
             force = force + risk.values_and_gradients(thetas, W)[1]
             curved = curved + torch.stack([risk.losses(each, test) for each in thetas], dim=1)
         bends.append((curved - solved_test @ force.T) / (2 * s**2))
-        along = q.expand(1, len(points), -1).contiguous()
-        ahead, behind = (risk.products(*side)(along)[0] @ q for side in sides)
-        falls.append((ahead - behind) / (2 * s))
-    return torch.cat(bends, dim=1), torch.cat(falls)
+    return torch.cat(bends, dim=1)
+
+
+def _fall(H: HessianOperator, moves: Tensor, q: Tensor, convention: Convention) -> Tensor:
+    """``d'`` of the eigenvector ``q`` (p,) as each point is left out (n,), equation ``eq-fall``.
+
+    ``∇³R[q, q]``, which two gradients give for all points, along each move; and each loss's ``qᵀ∇²ℓq`` with the weights
+    that change.
+    """
+    risk, theta, w = H.risk, H.theta, H.weights
+    h = torch.finfo(theta.dtype).eps ** 0.25 * (1 + theta.norm())
+    ahead, behind = theta + h * q, theta - h * q
+    bend = (risk.gradient(ahead, w) - 2 * H.gradient + risk.gradient(behind, w)) / h**2
+    curvatures = (risk.slopes(ahead, q[None]) - risk.slopes(behind, q[None])) / (2 * h)
+    return moves @ bend + predicted_change(curvatures, convention, w)[0]
 
 
 def _over(a: Tensor, b: Tensor) -> Tensor:

@@ -132,7 +132,7 @@ def check_minimum(H: HessianOperator, gtol: float | None = None) -> None:
     kink, and Newton's step from it is short. Its curvature is for whoever solves with it. Whoever allows more than the
     usual ``gtol`` knows that it is none."""
     check_stationary(H, gtol)
-    if H.risk.is_known_minimum(H.theta, H.weights) or (gtol or 0.0) > BROUGHT[H.theta.dtype]:
+    if H.is_known_minimum or (gtol or 0.0) > BROUGHT[H.theta.dtype]:
         return
     if why := flaw(H):
         raise NotStationary(f"theta is stationary to gtol, but no smooth minimum: {why}.")
@@ -143,8 +143,7 @@ def check_curvature(H: HessianOperator) -> None:
     """Raise where ``H`` has a negative eigenvalue, which an iterative solver does not see if no right-hand side has a
     part along it, or directions so soft that no residual sees them. (Of a large model not if its point was certified
     before.)"""
-    known = len(H.theta) > _DENSE_UP_TO and H.risk.is_known_minimum(H.theta, H.weights)
-    if known or H.eigenvalues[0] > (zero := H.zero(H.eigenvalues)):
+    if (len(H.theta) > _DENSE_UP_TO and H.is_known_minimum) or H.eigenvalues[0] > (zero := H.zero(H.eigenvalues)):
         return
     decomposed = len(H.theta) <= 4 * _DENSE_UP_TO
     if H.eigenvalues[0] < -zero or (decomposed and not H.curves_up):
@@ -243,8 +242,7 @@ def newton_step(H: HessianOperator) -> Tensor:
 def check_excess(H: HessianOperator, solve: Callable[[HessianOperator, Tensor], Any], gtol: float | None) -> None:
     """Raise `NotStationary` where ``solve``, which goes further than the few products of `newton_step`, finds an excess
     of the loss after all: what is left of the gradient may lie along a soft direction."""
-    known = H.risk.is_known_minimum(H.theta, H.weights)
-    if len(H.theta) <= _DENSE_UP_TO or known or H.gradient_norm <= H.rounding:
+    if len(H.theta) <= _DENSE_UP_TO or H.is_known_minimum or H.gradient_norm <= H.rounding:
         return
     try:
         solution = solve(H, H.gradient[:, None])

@@ -150,6 +150,11 @@ class HessianOperator:
         self.shape = (risk.model.p, risk.model.p)
 
     @cached_property
+    def is_known_minimum(self) -> bool:
+        """Whether theta was certified with these weights before, by this risk."""
+        return self.risk.is_known_minimum(self.theta, self.weights)
+
+    @cached_property
     def gradient(self) -> Tensor:
         """``∇R(θ, w)`` (p,), without damping."""
         return self.risk.gradient(self.theta, self.weights)

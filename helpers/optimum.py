@@ -25,7 +25,6 @@ from .curvature import (
     NotPositiveDefinite,
     cholesky_factor,
     end_of_spectrum,
-    extreme_eigenvalues,
     rounding_of,
 )
 from .risk import Risk
@@ -47,8 +46,8 @@ class Minima:
     Attributes:
         thetas: the points (m, p).
         gradient_norms: ``‖∇R‖`` at each, (m,).
-        smallest_eigenvalues: of the Hessian at each (before the last tiny steps of Newton), (m,). Of a large model, a
-            lower bound from products alone.
+        smallest_eigenvalues: of the Hessian at each (before the last tiny steps of Newton), (m,). Of a large model
+            from products alone: an estimate, or, with a preconditioner, a lower bound.
         certified: whether each is a nondegenerate minimum, (m,).
         tolerance: how small ``‖∇R‖`` had to become.
     """
@@ -84,7 +83,7 @@ class Minima:
             what = f"training stopped at a gradient norm above {self.tolerance:.1e}"
             raise NotConverged(f"{what} in {named(moving, self.gradient_norms)}", self.thetas)
         what = "stationary, but no minimum: the smallest eigenvalue of the Hessian"
-        what += " (a bound from below)" if risk.model.p > _DENSE_UP_TO else ""
+        what += ", or a bound from below of it," if risk.model.p > _DENSE_UP_TO else ""
         raise NotAMinimum(f"{what} in {named(~self.certified, self.smallest_eigenvalues)}", self.thetas)
 
 
@@ -118,10 +117,7 @@ def minimise(
         H = HessianOperator(risk, theta, weights)
         if H.scale > 1e-3 * scale:
             break  # else what was small at the start is large against tiny targets
-    certified = bool(found.certified[0])
-    if certified and risk.model.p > _DENSE_UP_TO:  # bounds by a few products are for many at once
-        smallest, certified = float(H.eigenvalues[0]), bool(is_minimum(theta, norm, H.eigenvalues))
-    if certified and not flaw(H, gtol):
+    if found.certified[0] and not flaw(H, gtol):
         risk.refuse_mixing(theta)
         risk.remember_minimum(theta, weights)
         return Certificate(theta, norm, smallest)
@@ -205,22 +201,22 @@ def _finish(
 ) -> Minima:
     """From near the end to it by Newton's steps, with a certificate for each row of ``thetas`` (m, p)."""
     newton = _by_matrices if risk.model.p <= _DENSE_UP_TO else _by_products
-    for attempt in range(4):
-        thetas, norms, eigenvalues, minimum = newton(risk, thetas, W, tolerance, P)
-        certified = (norms <= tolerance) & minimum
-        if certified.all():
+    found = newton(risk, thetas, W, tolerance, P)
+    for attempt in range(3):
+        left = (~found.certified).nonzero().flatten()
+        if not len(left):
             break
         # Where Newton's steps do not make up for the last two decades, or leave a doubt, L-BFGS goes all the way.
-        if attempt == 0:
-            thetas = thetas.clone()
-            thetas[~certified] = _lbfgs(risk, W[~certified], thetas[~certified], P, tolerance, max_steps)
-    return Minima(thetas, norms, eigenvalues[:, 0], certified, tolerance)
+        at = found.thetas[left]
+        at = at if attempt else _lbfgs(risk, W[left], at, P, tolerance, max_steps)
+        again = newton(risk, at, W[left], tolerance, P)
+        both = zip(found.rows, again.rows, strict=True)
+        thetas, norms, smallest, certified = (rows.index_copy(0, left, new) for rows, new in both)
+        found = Minima(thetas, norms, smallest, certified, tolerance)
+    return found
 
 
-_Finished = tuple[Tensor, Tensor, Tensor, Tensor]  # points, ‖∇R‖, eigenvalues, and whether they are those of a minimum
-
-
-def _by_matrices(risk: Risk, thetas: Tensor, W: Tensor, tolerance: float, P: _Preconditioner | None) -> _Finished:
+def _by_matrices(risk: Risk, thetas: Tensor, W: Tensor, tolerance: float, P: _Preconditioner | None) -> Minima:
     """Up to three steps ``-H⁻¹∇R`` of every model, with one ``H`` for all of them, each taken where it lowers ‖∇R‖.
 
     Where ``H`` has a negative eigenvalue no step is taken: it would walk to a saddle. Where it is flat, by rounding
@@ -251,10 +247,11 @@ def _by_matrices(risk: Risk, thetas: Tensor, W: Tensor, tolerance: float, P: _Pr
         new_g = risk.values_and_gradients(new_thetas, W)[1]
         better = (todo & (new_g.norm(dim=1) < g.norm(dim=1)))[:, None]
         thetas, g = torch.where(better, new_thetas, thetas), torch.where(better, new_g, g)
-    return thetas, g.norm(dim=1), eigenvalues, minimum
+    norms = g.norm(dim=1)
+    return Minima(thetas, norms, eigenvalues[:, 0], (norms <= tolerance) & minimum, tolerance)
 
 
-def _by_products(risk: Risk, thetas: Tensor, W: Tensor, tolerance: float, P: _Preconditioner | None) -> _Finished:
+def _by_products(risk: Risk, thetas: Tensor, W: Tensor, tolerance: float, P: _Preconditioner | None) -> Minima:
     """Newton's steps ``-H⁻¹∇R`` by conjugate gradients, for the models that are not there yet.
 
     The value of the risk loses its last digits long before its gradient does, so the gradient decides. A step must not
@@ -263,9 +260,11 @@ def _by_products(risk: Risk, thetas: Tensor, W: Tensor, tolerance: float, P: _Pr
     values, g = risk.values_and_gradients(thetas, W)
     thetas, norms = thetas.clone(), g.norm(dim=1)
     solve = None if P is None else P.solve
-    for k in (norms > 0.01 * tolerance).nonzero().flatten().tolist():
+    for k in range(len(W)):
         theta, gradient, value = thetas[k], g[k], values[k]
         for _ in range(20):
+            if not gradient.norm() > 0.01 * tolerance:
+                break
             H = HessianOperator(risk, theta, W[k])
             try:  # a thousandth is enough: each of the steps then takes three decades off the gradient
                 step = conjugate_gradients(H, gradient[:, None], rtol=1e-3, preconditioner=solve).X[:, 0]
@@ -277,8 +276,9 @@ def _by_products(risk: Risk, thetas: Tensor, W: Tensor, tolerance: float, P: _Pr
                 break
             theta, gradient, value = theta - step, new_gradient, new_value
         thetas[k], norms[k] = theta, gradient.norm()
-    eigenvalues = _extreme_eigenvalues_many(risk, thetas, W, P)
-    return thetas, norms, eigenvalues, is_minimum(thetas, norms, eigenvalues)
+    eigenvalues = _some_eigenvalues(risk, thetas, W, P)
+    certified = (norms <= tolerance) & is_minimum(thetas, norms, eigenvalues)
+    return Minima(thetas, norms, eigenvalues[:, 0], certified, tolerance)
 
 
 class _Preconditioner:
@@ -299,16 +299,16 @@ class _Preconditioner:
         return smallest, end_of_spectrum(lambda v: self.L @ (self.L.T @ v), self.L[0], "LA", rtol=1e-3)
 
 
-def _extreme_eigenvalues_many(risk: Risk, thetas: Tensor, W: Tensor, P: _Preconditioner | None) -> Tensor:
-    """A lower bound of the smallest and an upper bound of the largest eigenvalue of each problem's Hessian, (m, 2).
+def _some_eigenvalues(risk: Risk, thetas: Tensor, W: Tensor, P: _Preconditioner | None) -> Tensor:
+    """Of each problem's Hessian, in ascending order, (m, k): `HessianOperator.eigenvalues`, or, with a preconditioner,
+    a lower bound of the smallest and an upper bound of the largest.
 
-    With a preconditioner, by Lanczos on ``A = L⁻¹HL⁻ᵀ``, whose eigenvalues are near 1 but for a few. It starts from
-    ``(A - I)r``, with a random ``r``, where the many near 1 are faint. As always with products alone, an eigenvector at
-    right angles to the start would go unseen.
+    These come by Lanczos on ``A = L⁻¹HL⁻ᵀ``, whose eigenvalues are near 1 but for a few. It starts from ``(A - I)r``,
+    with a random ``r``, where the many near 1 are faint. As always with products alone, an eigenvector at right angles
+    to the start would go unseen.
     """
     if P is None:
-        each = zip(thetas, W, strict=True)
-        return torch.stack([extreme_eigenvalues(HessianOperator(risk, theta, w), rtol=0.1) for theta, w in each])
+        return torch.stack([HessianOperator(risk, *each).eigenvalues for each in zip(thetas, W, strict=True)])
     products, L = risk.products(thetas, W), P.L
 
     def A(V: Tensor) -> Tensor:

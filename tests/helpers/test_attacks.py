@@ -742,9 +742,9 @@ def test_a_shallow_saddle_in_a_crowd_is_seen(monkeypatch):
     pulled = 2.02 * soft * misfit.sign() / misfit.abs().mean()
     risk = Risk(flatten(Both())[0], Data(torch.cat([X, pulled[:, None]], 1), y), SQUARED_ERROR, soft)
     theta = torch.cat([torch.zeros(2).double(), ridge])
-    seen = torch.tensor([[2 * soft, 1.0]]).double()
-    monkeypatch.setattr("helpers.optimum._extreme_eigenvalues_many", lambda *arguments: seen)
-    for look in (certify, minimise):
+    seen = torch.tensor([2 * soft, 1.0]).double()
+    monkeypatch.setattr("helpers.curvature.extreme_eigenvalues", lambda *arguments, **options: seen)
+    for look in (certify, minimise, lambda risk, theta: minimise_many(risk, risk.uniform[None], theta)):
         with pytest.raises(NotAMinimum, match=r"near a saddle \(smallest eigenvalue of the Hessian -2\.0e-05\)"):
             look(risk, theta)
     for solve in (direct, conjugate_gradients, block_conjugate_gradients):
