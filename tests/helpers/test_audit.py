@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.func import grad, jvp
 
 from helpers import (
     CROSS_ENTROPY,
@@ -195,6 +196,22 @@ def test_the_second_order_is_that_of_retrainings(trained, close):
         close(report.announced, bent.norm(dim=0) / first.norm(dim=0), rtol=1e-3)
         fall = (ahead.smallest_eigenvalues - back.smallest_eigenvalues) / (2 * h)
         close(report.lowest, report.smallest_eigenvalue + fall, rtol=1e-2, atol=1e-5)
+
+
+def test_the_fall_is_the_derivative_of_the_lowest_eigenvalue(trained, close):
+    """``∇³R[θ', q, q]`` and the curvatures of the losses, differentiated exactly."""
+    risk, theta = trained.risk, trained.theta
+    report = audit(risk, theta, trained.test, convention="zero", retrain=3)
+    H = risk.hessian(theta)
+    q = torch.linalg.eigh(H)[1][:, 0]
+    moves = torch.linalg.solve(H, risk.gradients(theta).T).T / 60
+
+    def along(function, v):
+        return lambda t: jvp(function, (t,), (v,))[1]
+
+    from_theta = moves @ grad(along(along(lambda t: risk.value(t, risk.uniform), q), q))(theta)
+    from_weights = along(along(risk.losses, q), q)(theta) / 60
+    close(report.lowest, report.smallest_eigenvalue + from_theta - from_weights, rtol=1e-6, atol=1e-9)
 
 
 def test_the_second_order_does_not_depend_on_how_many_points_are_looked_at_together(trained, monkeypatch):

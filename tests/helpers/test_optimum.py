@@ -166,6 +166,17 @@ def test_no_model_sees_how_many_are_solved_at_once(trained, close, monkeypatch, 
         minimise_many(trained.risk, W, trained.start, max_steps=3)
 
 
+def test_where_a_bound_proves_nothing_the_eigenvalues_are_asked():
+    """Trained on one example, far from all: after fifty products the smallest eigenvalue might still be negative."""
+    X, y = torch.randn(300, 63, generator=torch.Generator().manual_seed(0)).double(), torch.arange(300) % 8
+    risk = Risk(flatten(nn.Linear(63, 8))[0], Data(X * torch.logspace(0, -1.5, 63).double(), y), CROSS_ENTROPY, 1e-6)
+    theta = minimise(risk, torch.zeros(512).double()).theta
+    one = torch.zeros_like(risk.uniform)
+    one[0] = 1.0
+    found = minimise_many(risk, one[None], theta, preconditioner=HessianOperator(risk, theta))
+    assert float(found.smallest_eigenvalues[0]) == pytest.approx(2e-6, rel=1e-3)  # 2λ
+
+
 @pytest.mark.parametrize("preconditioned", [True, False])
 def test_a_large_model_is_certified_from_products_alone(trained, close, monkeypatch, preconditioned):
     """The same minima, and a bound of the smallest eigenvalue that is one, and near."""
