@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from nbval import kernel
 from nbval.plugin import IPyNbCell
 from xdist.scheduler import LoadScopeScheduling
 
@@ -61,6 +63,22 @@ class Shared(LoadScopeScheduling):
 
     def _split_scope(self, nodeid):
         return group(nodeid)
+
+
+def again(start):
+    """``start``, tried three times: another program may take a kernel's port after it was chosen."""
+
+    def patiently(*arguments, **options):
+        for _ in range(2):
+            with suppress(RuntimeError):
+                return start(*arguments, **options)
+        return start(*arguments, **options)
+
+    return patiently
+
+
+def pytest_configure():
+    kernel.start_new_kernel = again(kernel.start_new_kernel)
 
 
 def pytest_xdist_make_scheduler(config, log):

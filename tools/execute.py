@@ -47,6 +47,7 @@ from tools.pins import digits_pins
 
 STORED_RUN = re.compile(r"""\bstored_run\(\s*["'](\w+)["']\s*\)""")
 CELL_TIMEOUT = 120  # seconds
+PORT_TAKEN = re.compile(rb"Address (already )?in use")  # by another program, after it was chosen for a kernel
 TIMINGS = book.ROOT / "_build" / "execution-seconds.json"  # only to start the longest first; never in a notebook
 
 # Settings of the reader's that would change what a chapter prints or draws, or how Python reads it (PYTHONOPTIMIZE
@@ -204,28 +205,32 @@ async def run(chapter: Path, running: list[NotebookClient] | None = None) -> str
     notebook = book.read_chapter(chapter)
     folder = book.notebook_of(chapter).parent
     folder.mkdir(exist_ok=True)
-    client = NotebookClient(
-        notebook,
-        timeout=CELL_TIMEOUT,
-        record_timing=False,
-        kernel_manager_class=Kernel,
-        resources={"metadata": {"path": str(folder)}},
-    )
     running = [] if running is None else running
-    running.append(client)
-    # What a kernel says itself, beside its cells, counts only if it dies: some write a traceback as they shut down.
-    with tempfile.TemporaryFile() as said:
-        try:
-            await client.async_execute(env=clean_environment(), stderr=said)
-        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-            raise Failed(_explain(chapter, notebook, error, said)) from None
-        except (RuntimeError, FileNotFoundError) as error:  # jupyter_client's word for a kernel that does not come up
-            raise Failed(
-                f"book/{chapter.name}: the kernel did not start ({error}). Is ipykernel installed? `make env`"
-            ) from None
-        finally:
-            running.remove(client)
-            atexit.unregister(client._cleanup_kernel)  # nbclient leaves it there when a kernel does not come up
+    for starts_left in (2, 1, 0):
+        client = NotebookClient(
+            notebook,
+            timeout=CELL_TIMEOUT,
+            record_timing=False,
+            kernel_manager_class=Kernel,
+            resources={"metadata": {"path": str(folder)}},
+        )
+        running.append(client)
+        # What a kernel says itself, beside its cells, counts only if it dies: some write a traceback as they shut down.
+        with tempfile.TemporaryFile() as said:
+            try:
+                await client.async_execute(env=clean_environment(), stderr=said)
+                break
+            except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+                raise Failed(_explain(chapter, notebook, error, said)) from None
+            except (RuntimeError, FileNotFoundError) as error:  # jupyter_client's word for a kernel that does not start
+                said.seek(0)
+                if not (starts_left and PORT_TAKEN.search(said.read())):
+                    raise Failed(
+                        f"book/{chapter.name}: the kernel did not start ({error}). Is ipykernel installed? `make env`"
+                    ) from None
+            finally:
+                running.remove(client)
+                atexit.unregister(client._cleanup_kernel)  # nbclient leaves it there when a kernel does not come up
     try:
         return render(chapter, [cell.outputs for cell in book.code_cells(notebook)], executed_from)
     except Unreadable as error:

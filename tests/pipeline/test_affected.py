@@ -228,6 +228,28 @@ def test_the_longest_comes_first_as_far_as_it_is_known():
     assert sorted(unknown, key=lambda name: -sharing.expected(name, {})) == unknown
 
 
+@pytest.mark.parametrize(("failures", "starts"), [(0, 1), (2, 3), (3, 3)])
+def test_a_kernel_that_does_not_start_has_three_tries(failures, starts):
+    tried = []
+
+    def start(name, **options):
+        tried.append((name, options))
+        if len(tried) <= failures:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        return "a kernel"
+
+    if failures < starts:
+        assert sharing.again(start)("python", cwd=".") == "a kernel"
+    else:
+        with pytest.raises(RuntimeError):
+            sharing.again(start)("python", cwd=".")
+    assert tried == [("python", {"cwd": "."})] * starts
+
+
+def test_nbval_starts_its_kernels_so():
+    assert sharing.kernel.start_new_kernel.__name__ == "patiently"
+
+
 @pytest.mark.parametrize("name", ["Untitled.ipynb", "01-upweighting-Copy1.ipynb"])
 def test_a_readers_own_notebook_is_no_test(name):
     assert sharing.pytest_ignore_collect(Path(book.NOTEBOOKS / name))

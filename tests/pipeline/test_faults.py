@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -103,6 +104,31 @@ def test_ctrl_c_ends_all_kernels_and_keeps_what_is_finished(slow, times):
     assert "Traceback" not in said
     assert none_left(slow)
     assert execute.stale(slow.root / "book" / "02-second.md") is None
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_kernel_whose_port_was_taken_meanwhile_is_started_again(made, monkeypatch, times):
+    """Ports are chosen while they are free, and bound half a second later. Three starts, and no fourth."""
+    takers = []
+
+    class Late(execute.Kernel):
+        async def _async_launch_kernel(self, *arguments, **options):
+            if len(takers) < times:
+                takers.append(socket.create_server((self.ip, self.shell_port)))
+            return await super()._async_launch_kernel(*arguments, **options)
+
+    monkeypatch.setattr(execute, "Kernel", Late)
+    chapter = made.root / "book" / "01-first.md"
+    try:
+        if times < 3:
+            assert "one" in asyncio.run(execute.run(chapter))
+        else:
+            with pytest.raises(command.Failed, match="did not start"):
+                asyncio.run(execute.run(chapter))
+    finally:
+        for taker in takers:
+            taker.close()
+    assert len(takers) == times
 
 
 @posix
