@@ -17,11 +17,11 @@ def of_one_number(loss, y, l2=0.0, X=None):
     return Risk(model, Data(X.double(), y.double()), loss, l2=l2)
 
 
-def saddle():
+def saddle(device="cpu"):
     """A network of zeros on inputs and labels in balance: the gradient vanishes, and the Hessian is indefinite."""
     X = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]).double()
     y = torch.tensor([1.0, 0.0, 1.0, 0.0]).double()
-    return Risk(mlp()[0], Data(X, y), LOGISTIC, 1e-3), torch.zeros(33).double()
+    return Risk(mlp()[0], Data(X, y).to(device), LOGISTIC, 1e-3), torch.zeros(33).double().to(device)
 
 
 class Ridge:

@@ -32,7 +32,7 @@ from helpers import (
     predicted_change,
     rank_correlation,
 )
-from tests.helpers.closed_forms import Ridge, linear_model
+from tests.helpers.closed_forms import Ridge, linear_model, saddle
 
 
 @given(seed=st.integers(0, 10**6), n=st.integers(3, 12), p=st.integers(1, 5), l2=st.floats(0.01, 2))
@@ -300,9 +300,8 @@ def test_another_risk_than_the_one_trained_is_a_finding(trained):
 
 
 def test_a_saddle_is_a_finding(trained):
-    X = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]).double().to(trained.theta)
-    data = Data(X, torch.tensor([1.0, 0.0, 1.0, 0.0]).to(X))
-    report = audit(Risk(trained.model, data, l2=1e-3), torch.zeros(33).to(X), data, retrain=3)
+    risk, theta = saddle(trained.theta.device)
+    report = audit(risk, theta, risk.data, retrain=3)
     assert [finding.verdict for finding in report.findings] == ["trust", "do not trust"]
     assert "negative" in str(report)
 
