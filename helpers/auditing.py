@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from itertools import pairwise
 from textwrap import wrap
 from typing import Literal
 
@@ -208,15 +209,22 @@ def _second_order(H: HessianOperator, moves: Tensor, solved_test: Tensor, test: 
 def _fall(H: HessianOperator, moves: Tensor, q: Tensor, convention: Convention) -> Tensor:
     """``d'`` of the eigenvector ``q`` (p,) as each point is left out (n,), equation ``eq-fall``.
 
-    ``∇³R[q, q]``, which two gradients give for all points, along each move; and each loss's ``qᵀ∇²ℓq`` with the weights
-    that change.
+    ``∇³R[q, q]``, by gradients that serve all points, along each move; and each loss's ``qᵀ∇²ℓq`` with the weights that
+    change.
     """
     risk, theta, w = H.risk, H.theta, H.weights
-    h = torch.finfo(theta.dtype).eps ** 0.25 * (1 + theta.norm())
-    ahead, behind = theta + h * q, theta - h * q
-    bend = (risk.gradient(ahead, w) - 2 * H.gradient + risk.gradient(behind, w)) / h**2
-    curvatures = (risk.slopes(ahead, q[None]) - risk.slopes(behind, q[None])) / (2 * h)
-    return moves @ bend + predicted_change(curvatures, convention, w)[0]
+
+    def by_step(h: float) -> Tensor:
+        ahead, behind = theta + h * q, theta - h * q
+        bend = (risk.gradient(ahead, w) - 2 * H.gradient + risk.gradient(behind, w)) / h**2
+        curvatures = (risk.slopes(ahead, q[None]) - risk.slopes(behind, q[None])) / (2 * h)
+        return moves @ bend + predicted_change(curvatures, convention, w)[0]
+
+    # Too long a step bends on, too short a one is rounding: taken is that with which the result changes least.
+    longest = float(torch.finfo(theta.dtype).eps ** (1 / 6) * (1 + (q * theta).norm()))
+    falls = [by_step(longest / 4**k) for k in range(6)]
+    changes = [float((shorter - longer).norm()) for longer, shorter in pairwise(falls)]
+    return falls[changes.index(min(changes)) + 1]
 
 
 def _over(a: Tensor, b: Tensor) -> Tensor:
@@ -226,7 +234,7 @@ def _over(a: Tensor, b: Tensor) -> Tensor:
 
 @torch.inference_mode(False)
 def leverage(risk: Risk, theta: Tensor, weights: Tensor | None = None) -> Tensor:
-    """How much of the stiffness against its own removal each training point contributes itself, (n,).
+    """The Gauss–Newton part of each training point in the stiffness against its own removal, as a share, (n,).
 
     With ``m = w_i H⁻¹g_i``, the first-order move of the parameters without the point, ``J`` the Jacobian of the model's
     outputs there and ``∇²_f ℓ`` the curvature of the loss in these outputs (equation ``def-leverage``)::
@@ -339,7 +347,7 @@ def _of_retrainings(
     failed: tuple[int, ...],
     saturated: bool,
 ) -> Finding:
-    lost = f"; no minimum without {', '.join(map(str, failed))}" if failed else ""
+    lost = f"; no minimum found without {', '.join(map(str, failed))}" if failed else ""
     verdict: Verdict = "do not trust"
     if saturated:
         found = "the test losses have no gradient (saturated): nothing is predicted"

@@ -26,7 +26,8 @@ _DENSE_UP_TO = 500  # so many parameters: below, all eigenvalues cost less than 
 TOO_STIFF = (
     "the eigenvalues of its Hessian span more orders of magnitude than numbers have digits: bring the inputs to one "
     "scale; and where the L2 shrinks weights whose size changes no loss, as those before a normalisation, there is no "
-    "minimum: leave these out of it (l2 by name); nor for a bias without L2 whose label has no example of either kind"
+    "minimum: leave these out of it (l2 by name); nor for a bias without L2 whose label has no example of either kind; "
+    "a variance that the model predicts needs a floor"
 )
 
 
